@@ -1,0 +1,356 @@
+"""The artifact: one trained model as one folder, sealed by its manifest.
+
+Input: what training wrote into a folder, and what there is to say of it. Output: the folder under its own name with a
+`manifest.json` that lists every file's size and sha256; opened again, the same folder, checked. Written under a
+temporary name and renamed, read strictly, never a pickle. Knows no model, no index and no Ray: what a file means is
+its stage's business.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+import os
+import platform
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+from typing import Any, Literal
+from uuid import uuid4
+
+import numpy as np
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticSerializationError
+
+from features.arrays import RETRAIN
+from features.domain import SegueError
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+SUFFIXES = (".json", ".npy", ".safetensors", ".parquet", ".ann", ".txt")
+"""Plain formats only: none of them can run code when it is read."""
+LIBRARIES = ("annoy", "lightgbm", "numpy", "polars", "ray", "safetensors", "scipy", "torch")
+VERSION_LENGTH = 12
+BUFFER = 1 << 20
+
+
+Verify = Literal["full", "size"]
+
+
+class Source(BaseModel):
+    """What the manifest says of one retriever; further keys are its own."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    kind: str
+    dimension: int | None = None
+    metric: str | None = None
+    index: str | None = None
+
+
+class Description(BaseModel):
+    """What training knows of a model; the writer adds the rest of the manifest."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seed: int
+    config: dict[str, Any]
+    vocabulary_hash: str
+    num_tracks: int
+    feature_names: tuple[str, ...]
+    sources: dict[str, Source]
+    metrics: dict[str, Any] = Field(default_factory=dict)
+
+
+class FileEntry(BaseModel):
+    """One file as it was when the artifact was written."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sha256: str
+    size: int
+    """Bytes."""
+
+
+class Manifest(Description):
+    """All that `manifest.json` says; an unknown key is refused."""
+
+    format_version: Literal[1]
+    version: str
+    """Names the model: the first 12 hex digits of the sha256 of all else that is said here but `created`."""
+    created: AwareDatetime
+    git_commit: str
+    libraries: dict[str, str]
+    files: dict[str, FileEntry]
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A folder whose files are those of its manifest."""
+
+    path: Path
+    manifest: Manifest
+
+    def file(self, name: str) -> Path:
+        """The path of a listed file; a SegueError where the manifest does not list it."""
+        if name not in self.manifest.files:
+            found = ", ".join(sorted(self.manifest.files))
+            raise SegueError(f"artifact {self.path}: expected the file {name}, found {found}. Its config lacks it. Run `segue train`.")
+        return self.path / name
+
+
+class ArtifactWriter:
+    """A context that holds the new artifact's `folder` and names it `path` only when the block ends well.
+
+        with ArtifactWriter(path) as writer:
+            ...write files under writer.folder...
+            writer.describe(Description(...))
+
+    After the block, `writer.manifest` is what was sealed. A block that fails leaves nothing of the new artifact and all
+    of an older one. An older artifact of that name is replaced; anything else of that name is a SegueError at once.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(os.path.abspath(path))
+        self.folder = self.path.with_name(f".{self.path.name}.{uuid4().hex[:8]}.tmp")
+        self.manifest: Manifest | None = None
+        self._description: Description | None = None
+
+    def __enter__(self) -> ArtifactWriter:
+        _require_replaceable(self.path)
+        try:
+            self.folder.mkdir(parents=True)
+        except OSError as error:
+            raise SegueError(f"artifact {self.path}: expected a place to write to, found {error}. Choose another name.") from error
+        return self
+
+    def describe(self, description: Description) -> None:
+        """Says what the manifest will say; the last call before the block ends counts."""
+        self._description = description
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            if kind is None:
+                self.manifest = self._seal()
+                _replace(self.folder, self.path)
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _seal(self) -> Manifest:
+        if self._description is None:
+            raise SegueError(f"artifact {self.path}: expected a description, found none. Call describe() before the block ends.")
+        _require_replaceable(self.path)
+        names = sorted(_names(self.folder))
+        if MANIFEST in names:
+            raise SegueError(f"artifact {self.path}: expected no {MANIFEST} before the block ends, found one. Describe it instead.")
+        manifest = _manifest(self._description, dict(zip(names, _entries(self.folder, names), strict=True)))
+        (self.folder / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        _sync_tree(self.folder)
+        return _parse(self.path, _read_manifest(self.folder))
+
+
+def open_artifact(path: Path, verify: Verify = "full") -> Artifact:
+    """The artifact at `path`, after its manifest, the list of its files, their sizes and their sha256 were checked.
+
+    Reads every byte once (about 1 s per GB and core); `verify="size"` leaves the sha256 out. Whatever does not fit is a
+    SegueError that names what was expected and what was found.
+    """
+    folder = Path(os.path.realpath(path))  # a link such as `current` may be pointed elsewhere while we read
+    try:
+        manifest = _parse(path, _read_manifest(folder))
+        _require_listed(path, set(manifest.files), set(_names(folder)) - {MANIFEST})
+        _require_unchanged(path, folder, manifest.files, verify)
+    except OSError as error:
+        raise SegueError(f"artifact {path}: expected a readable folder with {MANIFEST}, found {error}. Run `segue train`.") from error
+    return Artifact(folder, manifest)
+
+
+def _manifest(description: Description, files: Mapping[str, FileEntry]) -> Manifest:
+    """The description, completed; read back from its own text, so that memory holds exactly what the file says."""
+    try:
+        content = json.loads(description.model_dump_json(fallback=_plain))
+    except PydanticSerializationError as error:
+        raise SegueError(f"manifest: expected text, numbers, lists and mappings, found {error}. Convert it before describing.") from error
+    content["format_version"] = FORMAT_VERSION
+    content["git_commit"] = _git_commit()
+    content["libraries"] = _libraries()
+    content["files"] = {name: entry.model_dump() for name, entry in files.items()}
+    return Manifest.model_validate(content | {"created": datetime.now(UTC).replace(microsecond=0), "version": _version(content)})
+
+
+def _plain(value: object) -> object:
+    """numpy's numbers and arrays as Python's; anything else has no place in a manifest."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"a value of type {type(value).__name__}")
+
+
+def _version(content: Mapping[str, Any]) -> str:
+    """Of everything that is said but `version` itself and the moment of writing."""
+    sealed = {key: value for key, value in content.items() if key not in ("version", "created")}
+    return hashlib.sha256(json.dumps(sealed, sort_keys=True).encode()).hexdigest()[:VERSION_LENGTH]
+
+
+def _parse(path: Path, raw: bytes) -> Manifest:
+    """Format version first, so that a newer artifact is called newer and not full of unknown keys."""
+    name = f"artifact {path}: {MANIFEST}"
+    try:
+        content = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise SegueError(f"{name}: expected JSON, found {error}. {RETRAIN}") from error
+    if not isinstance(content, dict):
+        raise SegueError(f"{name}: expected an object, found a {type(content).__name__}. {RETRAIN}")
+    _require(f"{name}: format_version", FORMAT_VERSION, content.get("format_version"))
+    try:
+        manifest = Manifest.model_validate(content)
+    except ValidationError as error:
+        found = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}, found {one['input']!r}"[:200] for one in error.errors())
+        expected = ", ".join(Manifest.model_fields)
+        raise SegueError(f"{name}: expected the keys {expected} and no other, found {found}. {RETRAIN}") from error
+    for file in manifest.files:
+        _require_admitted(name, file)
+    _require(f"{name}: version", manifest.version, _version(content))
+    return manifest
+
+
+def _read_manifest(folder: Path) -> bytes:
+    if (folder / MANIFEST).is_symlink():
+        raise SegueError(f"artifact {folder}: expected a plain {MANIFEST}, found a link. {RETRAIN}")
+    return (folder / MANIFEST).read_bytes()
+
+
+def _names(folder: Path) -> Iterator[str]:
+    """Every file under `folder` by its relative name; a link, a device or a name that is not admitted is a SegueError."""
+    for parent, folders, files in os.walk(folder):
+        for entry in (Path(parent, name) for name in (*folders, *files)):
+            name, mode = entry.relative_to(folder).as_posix(), entry.lstat().st_mode
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                raise SegueError(f"artifact {folder}: expected plain files and folders, found {name}, which is neither. {RETRAIN}")
+            if stat.S_ISREG(mode):
+                if name != MANIFEST:
+                    _require_admitted(f"artifact {folder}", name)
+                yield name
+
+
+def _require_admitted(where: str, name: str) -> None:
+    parts = PurePosixPath(name).parts
+    escapes = name.startswith("/") or ".." in parts or "/".join(parts) != name or "\\" in name or "\0" in name
+    if escapes or name == MANIFEST or PurePosixPath(name).suffix not in SUFFIXES:
+        raise SegueError(f"{where}: expected names inside the folder that end in {', '.join(SUFFIXES)}, found {name!r}. {RETRAIN}")
+
+
+def _require_listed(path: Path, listed: set[str], present: set[str]) -> None:
+    if listed != present:
+        missing, extra = (", ".join(sorted(names)) or "none" for names in (listed - present, present - listed))
+        found = f"{len(present)}; missing: {missing}; not listed: {extra}"
+        raise SegueError(f"artifact {path}: expected the {len(listed)} files of its manifest, found {found}. {RETRAIN}")
+
+
+def _require_unchanged(path: Path, folder: Path, files: Mapping[str, FileEntry], verify: Verify) -> None:
+    """Sizes first: they cost nothing, and a file cut short is the usual damage."""
+    for name, entry in files.items():
+        _require(f"artifact {path}: size of {name} in bytes", entry.size, (folder / name).stat().st_size)
+    if verify != "size":
+        for (name, entry), found in zip(files.items(), _entries(folder, files), strict=True):
+            _require(f"artifact {path}: sha256 of {name}", entry.sha256, found.sha256)
+
+
+def _require(what: str, expected: object, found: object) -> None:
+    if expected != found or type(expected) is not type(found):
+        raise SegueError(f"{what}: expected {expected}, found {found!r}. {RETRAIN}")
+
+
+def _entries(folder: Path, names: Iterable[str]) -> list[FileEntry]:
+    """Hashed side by side: hashing lets go of the interpreter's lock."""
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        return list(pool.map(_entry, (folder / name for name in names)))
+
+
+def _entry(path: Path) -> FileEntry:
+    digest, size, buffer = hashlib.sha256(), 0, memoryview(bytearray(BUFFER))
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            digest.update(buffer[:count])
+            size += count
+    return FileEntry(sha256=digest.hexdigest(), size=size)
+
+
+def _require_replaceable(path: Path) -> None:
+    """Nothing there, an empty folder, or an artifact of any format version."""
+    if not os.path.lexists(path):
+        return
+    if path.is_symlink() or not path.is_dir():
+        raise SegueError(f"{path}: expected a new name or an older artifact, found a file or a link. Choose another name.")
+    names = sorted(entry.name for entry in path.iterdir())
+    if names and not _is_artifact(path):
+        found = f"a folder with {', '.join(names[:5])}"
+        raise SegueError(f"{path}: expected a new name or an older artifact, found {found}. Choose another name.")
+
+
+def _is_artifact(path: Path) -> bool:
+    try:
+        content = json.loads((path / MANIFEST).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and {"format_version", "version", "files"} <= content.keys()
+
+
+def _replace(new: Path, path: Path) -> None:
+    """`new` takes the name `path` in one step; an older artifact ends up under the temporary name, for the caller to remove."""
+    if not path.exists() or not any(path.iterdir()):
+        new.rename(path)
+    elif not _exchange(new, path):  # no such call here: for a moment nothing has the name
+        older = new.with_suffix(".old")
+        path.rename(older)
+        try:
+            new.rename(path)
+        except OSError:
+            older.rename(path)
+            raise
+        older.rename(new)
+    _sync(path.parent)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Linux's renameat2 with RENAME_EXCHANGE: both names swap atomically. False where system or file system cannot."""
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return renameat2 is not None and bool(renameat2(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0)
+
+
+def _sync_tree(folder: Path) -> None:
+    for parent, _, files in os.walk(folder, topdown=False):
+        for name in (*files, "."):
+            _sync(Path(parent, name))
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _libraries() -> dict[str, str]:
+    """Version by name, without importing one of them."""
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}}
+
+
+def _git_commit() -> str:
+    """The checkout's commit, with `-dirty` where files were changed; `unknown` outside a checkout."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        answer = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return answer.stdout.strip() or "unknown"

@@ -1,0 +1,102 @@
+"""The configuration: small, typed, frozen; an unknown key is refused.
+
+Input: a YAML file, or nothing. Output: a Config whose defaults are the setting that wins on real playlists.
+Knows the recipes of the stages and no artifact.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from features.content import ContentRecipe
+from features.domain import SegueError
+from stages.protocols import RetrieverRecipe
+from stages.rank.lambdamart import LambdaMartRecipe
+from stages.retrieve.als import AlsRecipe
+from stages.retrieve.artist import ArtistRecipe
+from stages.retrieve.autoencoder import AutoencoderRecipe
+from stages.retrieve.content import ContractiveRecipe
+from stages.retrieve.neighbours import NeighboursRecipe
+from stages.retrieve.popularity import PopularityRecipe
+from stages.retrieve.title import TitleRecipe
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SourcesConfig(_Part):
+    """One recipe per source; null leaves the source out."""
+
+    als: AlsRecipe | None = AlsRecipe()
+    autoencoder: AutoencoderRecipe | None = AutoencoderRecipe()
+    content: ContractiveRecipe | None = ContractiveRecipe()
+    neighbours: NeighboursRecipe | None = NeighboursRecipe()
+    title: TitleRecipe | None = TitleRecipe()
+    artist: ArtistRecipe | None = ArtistRecipe()
+    popularity: PopularityRecipe = PopularityRecipe()
+    """Always there: the answer when nothing is asked and nothing else has an answer."""
+
+    def recipes(self) -> dict[str, RetrieverRecipe]:
+        """By source, in the order of the fields."""
+        fields = ((name, getattr(self, name)) for name in type(self).model_fields)
+        return {name: recipe for name, recipe in fields if recipe is not None}
+
+
+class CandidatesConfig(_Part):
+    """How many tracks go from the first stage to the second."""
+
+    per_source: int = Field(1_000, ge=1)
+    """Tracks each source proposes, whatever is asked, so that ranks mean the same in training and serving."""
+    least: int = Field(500, ge=1)
+    """Candidates ranked for a short list."""
+    per_answer: int = Field(8, ge=1)
+    """Candidates ranked for each track of a longer list."""
+
+    def most(self, k: int) -> int:
+        """Candidates of one query that reach the ranker when `k` tracks are asked for."""
+        return max(self.least, self.per_answer * k)
+
+
+class ExamplesConfig(_Part):
+    """What the ranker learns from."""
+
+    playlists: int = Field(2_000, ge=1)
+    """Playlists masked for the ranker, at most `share` of all."""
+    share: float = Field(0.25, gt=0, lt=1)
+    misses: int = Field(400, ge=1)
+    """Candidates that are no hit, kept per playlist."""
+    check_share: float = Field(0.1, gt=0, lt=1)
+    """Share of the masked playlists that no model learns from: the figures in the manifest come from these."""
+
+
+class Config(_Part):
+    """Everything that decides what a training makes of a dataset."""
+
+    seed: int = Field(0, ge=0)
+    content_matrix: ContentRecipe = ContentRecipe()
+    sources: SourcesConfig = SourcesConfig()
+    candidates: CandidatesConfig = CandidatesConfig()
+    examples: ExamplesConfig = ExamplesConfig()
+    ranker: LambdaMartRecipe = LambdaMartRecipe()
+
+
+def read_config(path: Path | None) -> Config:
+    """The defaults, with what the YAML file at `path` says otherwise; an unknown key or bad value is a SegueError."""
+    if path is None:
+        return Config()
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SegueError(f"{path}: expected a YAML file, found {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise SegueError(f"{path}: expected settings by name, found {type(values).__name__}")
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise SegueError(f"{path}: {name}: {first['msg']}, found {first['input']!r}. See `segue train --help`") from error

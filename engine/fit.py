@@ -1,0 +1,164 @@
+"""What training does, phase by phase, as plain functions: no Ray, no file.
+
+Input: a dataset and a config. Output: trained sources, the fusion's weights, the ranker's examples, the ranker, figures.
+With a torch process group every worker calls the same phases: a source is fitted together, examples are made by each
+worker for its own queries. The hidden tracks of the masked playlists live in `Split.qrels`; what fits a source is handed
+`Split.visible` and nothing else. Knows no cluster and no artifact.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from engine import metrics
+from engine.config import Config
+from engine.pipeline import Pipeline, answer, batches, second_stage
+from features.dataset import Dataset
+from features.domain import Ints, Qrels, Queries, Ranking
+from features.interactions import Interactions
+from features.pairs import Facts
+from features.schema import IS_CHALLENGE
+from features.split import Split, hide
+from stages.protocols import Report, Retriever, Visible, silent
+from stages.rank.examples import Examples, sample
+from stages.rank.fusion import Fusion
+from stages.rank.lambdamart import LambdaMart
+
+LONG_LIST = 500
+"""Examples come from the candidates of a list of this length, the longest that can be asked for."""
+FUSION_QUERIES = 300
+"""Queries that the fusion's weights are read from."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """All that a training made; what `engine.model` writes down."""
+
+    sources: Mapping[str, Retriever]
+    facts: Facts
+    fusion: Fusion
+    ranker: LambdaMart
+    figures: Mapping[str, Any]
+
+
+def train(dataset: Dataset, config: Config, threads: int = 1, report: Report = silent) -> Trained:
+    """Every phase in this process, one after the other."""
+    split = masked(dataset, config)
+    first = masked_pipeline(dataset, split, config, report)
+    examples = make_examples(split, learn_from(split, config), first, config, report)
+    ranker = config.ranker.fit(examples, config.seed, threads, report=report)
+    figures = check(split, first, ranker, config)
+    everything = visible(dataset, dataset.interactions, config)
+    return Trained(fit_sources(everything, config, report), facts(everything), first.second.fusion, ranker, figures)
+
+
+def visible(dataset: Dataset, interactions: Interactions, config: Config) -> Visible:
+    """What may be learned from: `interactions` is the dataset's own, or what a Split left visible of it."""
+    content = config.content_matrix.fit(dataset.catalog, interactions)
+    return Visible(interactions, dataset.catalog, content.values, config.seed)
+
+
+def facts(data: Visible) -> Facts:
+    return Facts.of(data.interactions, data.catalog)
+
+
+def masked(dataset: Dataset, config: Config) -> Split:
+    """Playlists hidden from stage one for the ranker's sake; never a challenge playlist, whose tracks are not all known."""
+    complete = np.flatnonzero(~dataset.playlists[IS_CHALLENGE].to_numpy())
+    count = min(config.examples.playlists, int(len(complete) * config.examples.share))
+    chosen = np.random.default_rng(config.seed).permutation(complete)[:count]
+    return hide(dataset.interactions, np.sort(chosen).astype(np.int32), config.seed)
+
+
+def fit_sources(data: Visible, config: Config, report: Report = silent) -> dict[str, Retriever]:
+    return {name: recipe.fit(data, report) for name, recipe in config.sources.recipes().items()}
+
+
+def masked_pipeline(dataset: Dataset, split: Split, config: Config, report: Report = silent) -> Pipeline:
+    """Sources that saw only what the split left visible, and fusion weighed by how they do on some of its queries."""
+    data = visible(dataset, split.visible, config)
+    sources = fit_sources(data, config, report)
+    queries, qrels = select(split, learn_from(split, config)[:FUSION_QUERIES])
+    return Pipeline(sources, second_stage(sources, facts(data), weigh(sources, queries, qrels), None, config.candidates))
+
+
+def weigh(sources: Mapping[str, Retriever], queries: Queries, qrels: Qrels) -> Fusion:
+    """Each source weighs as much as its own nDCG, so that a weak source cannot outvote a strong one."""
+    found = {name: _mean_ndcg(alone(source, queries, LONG_LIST), qrels) for name, source in sources.items()}
+    best = max(found.values()) or 1.0
+    return Fusion({name: value / best for name, value in found.items()})
+
+
+def alone(source: Retriever, queries: Queries, k: int) -> Ranking:
+    """What one source says by itself."""
+    retrieved = source.retrieve(queries, k)
+    return Ranking(retrieved.tracks, retrieved.scores)
+
+
+def _mean_ndcg(ranking: Ranking, qrels: Qrels) -> float:
+    return float(np.mean(metrics.ndcg(metrics.judge(ranking, qrels), LONG_LIST))) if len(qrels) else 1.0
+
+
+def _is_for_check(split: Split, config: Config) -> np.ndarray:
+    """(q,) which queries no model learns from: by a hash of the playlist, so that order and workers do not matter."""
+    digests = (hashlib.blake2b(f"{config.seed} {playlist}".encode(), digest_size=4).digest() for playlist in split.playlists)
+    return np.array([int.from_bytes(digest, "big") < config.examples.check_share * 2**32 for digest in digests], bool)
+
+
+def learn_from(split: Split, config: Config) -> Ints:
+    """The queries of the split that the ranker learns from."""
+    return np.flatnonzero(~_is_for_check(split, config)).astype(np.int32)
+
+
+def select(split: Split, chosen: Ints) -> tuple[Queries, Qrels]:
+    return Queries.of(split.queries[int(i)] for i in chosen), Qrels.of([split.qrels.of_query(int(i)) for i in chosen])
+
+
+def make_examples(split: Split, chosen: Ints, pipeline: Pipeline, config: Config, report: Report = silent) -> Examples:
+    """The examples of the `chosen` queries of the split; which of a query's misses stay depends on its playlist alone."""
+    queries, qrels = select(split, chosen)
+    parts, done = [Examples.none(pipeline.second.pair_features.names)], 0
+    for batch in batches(queries):
+        rows = slice(done, done + len(batch))
+        candidates = pipeline.second.candidates(pipeline.retrieve(batch), LONG_LIST)
+        seeds = [(config.seed, int(playlist)) for playlist in split.playlists[chosen[rows]]]
+        kept, labels, groups = sample(candidates, qrels.part(rows.start, rows.stop), config.examples.misses, seeds)
+        parts.append(Examples(pipeline.second.pair_features.compute(batch, candidates)[kept], labels, groups, parts[0].names))
+        done += len(batch)
+        report("examples", done / len(queries), {"queries": float(done)})
+    return Examples.join(parts)
+
+
+def check(split: Split, pipeline: Pipeline, ranker: LambdaMart, config: Config) -> dict[str, Any]:
+    """The manifest's figures, from masked playlists that no model learned from: nDCG@500 and recall@500 of every source
+    alone, of fusion and of the ranker, and the share of the hidden tracks that the ranker was given at all."""
+    queries, qrels = select(split, np.flatnonzero(_is_for_check(split, config)).astype(np.int32))
+    if not len(queries):
+        return {"queries": 0}
+    lists: dict[str, list[Ranking]] = {name: [] for name in (*pipeline.sources, "fusion", "ranker")}
+    ceilings, done = [], 0
+    ranked = replace(pipeline.second, ranker=ranker)
+    for batch in batches(queries):
+        retrieved = pipeline.retrieve(batch)
+        candidates = ranked.candidates(retrieved, LONG_LIST)
+        for name, result in retrieved.items():
+            lists[name].append(Ranking(result.tracks[:, :LONG_LIST], result.scores[:, :LONG_LIST]))
+        lists["fusion"].append(answer(candidates, pipeline.second.fusion.score(candidates), LONG_LIST).ranking)
+        lists["ranker"].append(answer(candidates, ranked.scores(batch, candidates), LONG_LIST).ranking)
+        ceilings.append(metrics.recall_ceiling(candidates, qrels.part(done, done + len(batch))))
+        done += len(batch)
+    figures = {name: _figures(Ranking.join(rankings), qrels) for name, rankings in lists.items()}
+    return {"queries": len(queries), "recall_ceiling": float(np.nanmean(np.concatenate(ceilings))), "check": figures}
+
+
+def _figures(ranking: Ranking, qrels: Qrels) -> dict[str, float]:
+    judged = metrics.judge(ranking, qrels)
+    return {
+        "ndcg@500": float(np.nanmean(metrics.ndcg(judged, LONG_LIST))),
+        "recall@500": float(np.nanmean(metrics.recall(judged, LONG_LIST))),
+    }

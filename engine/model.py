@@ -1,0 +1,187 @@
+"""What an artifact holds: how a training is written down, and how each process opens the part of it that it serves.
+
+    vocabulary.parquet  catalog.parquet   what the track indices stand for
+    facts/                                what the pair features know of tracks
+    playlists/                            who holds what, for queries by playlist_id
+    sources/NAME/                         one folder per retriever
+    ranker/                               ranker.txt, fusion.json
+
+Input: a Trained, or an artifact that `engine.artifact` has checked. Output: the artifact, or Model and its parts.
+Large arrays are mapped into memory, so that processes on one machine share them. Knows neither training nor serving.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from engine.artifact import Artifact, ArtifactWriter, Description, Manifest, Source, open_artifact
+from engine.config import Config
+from engine.fit import Trained
+from engine.pipeline import Pipeline, SecondStage
+from features.catalog import Catalog
+from features.dataset import Dataset
+from features.domain import Ints, Offsets, SegueError
+from features.pairs import Facts, PairFeatures, Space
+from features.schema import CATALOG, PLAYLIST_ID, TITLE, conform
+from features.vocabulary import Vocabulary
+from stages.protocols import Retriever
+from stages.rank.fusion import Fusion
+from stages.rank.lambdamart import LambdaMart
+from stages.retrieve.vectors import FILE as VECTORS
+from stages.retrieve.vectors import open_vectors
+
+VOCABULARY, CATALOG_FILE = "vocabulary.parquet", "catalog.parquet"
+FACTS, PLAYLISTS, SOURCES, RANKER, FUSION = "facts", "playlists", "sources", "ranker", "fusion.json"
+
+
+def save_model(trained: Trained, dataset: Dataset, config: Config, path: Path) -> Manifest:
+    """Writes the artifact at `path`, whole or not at all."""
+    with ArtifactWriter(path) as writer:
+        folder = writer.folder
+        dataset.vocabulary.save(folder / VOCABULARY)
+        dataset.catalog.table.write_parquet(folder / CATALOG_FILE)
+        trained.facts.save(_made(folder / FACTS))
+        KnownPlaylists.of(dataset).save(_made(folder / PLAYLISTS))
+        sources = {name: Source.model_validate(source.save(_made(folder / SOURCES / name))) for name, source in trained.sources.items()}
+        trained.ranker.save(_made(folder / RANKER))
+        (folder / RANKER / FUSION).write_text(json.dumps(dict(trained.fusion.weights), indent=1), encoding="utf-8")
+        writer.describe(
+            Description(
+                seed=config.seed,
+                config=config.model_dump(),
+                vocabulary_hash=dataset.vocabulary.hash,
+                num_tracks=len(dataset.vocabulary),
+                feature_names=trained.ranker.names,
+                sources=sources,
+                metrics={**trained.figures, "importance": trained.ranker.importance(), "num_playlists": dataset.interactions.num_playlists},
+            )
+        )
+    assert writer.manifest is not None
+    return writer.manifest
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    return folder
+
+
+@dataclass(frozen=True)
+class KnownPlaylists:
+    """The playlists a query may name by id; of a challenge playlist the visible tracks."""
+
+    ids: tuple[str, ...]
+    titles: tuple[str, ...]
+    tracks: Ints
+    offsets: Offsets
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> KnownPlaylists:
+        held, table = dataset.interactions, dataset.playlists
+        return cls(tuple(table[PLAYLIST_ID].to_list()), tuple(table[TITLE].to_list()), held.tracks, held.offsets)
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {playlist_id: row for row, playlist_id in enumerate(self.ids)}
+
+    def find(self, playlist_id: str) -> tuple[Ints, str] | None:
+        """Its tracks in order and its title; None for an id nobody knows."""
+        row = self._rows.get(playlist_id)
+        return None if row is None else (self.tracks[self.offsets[row] : self.offsets[row + 1]], self.titles[row])
+
+    def save(self, folder: Path) -> None:
+        pl.DataFrame({PLAYLIST_ID: self.ids, TITLE: self.titles}).write_parquet(folder / "playlists.parquet")
+        np.save(folder / "tracks.npy", self.tracks)
+        np.save(folder / "offsets.npy", self.offsets)
+
+    @classmethod
+    def open(cls, folder: Path) -> KnownPlaylists:
+        schema = {PLAYLIST_ID: pl.String(), TITLE: pl.String()}
+        table = conform(pl.read_parquet(folder / "playlists.parquet"), schema, str(folder))
+        tracks, offsets = (np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ("tracks", "offsets"))
+        return cls(tuple(table[PLAYLIST_ID].to_list()), tuple(table[TITLE].to_list()), tracks, offsets)
+
+
+@dataclass(frozen=True)
+class Names:
+    """From outside strings to track indices and back: all that a gateway needs of a model."""
+
+    vocabulary: Vocabulary
+    catalog: Catalog
+    playlists: KnownPlaylists
+
+
+@dataclass(frozen=True)
+class Model:
+    """One version of everything, in one process; no part is ever combined with a part of another version."""
+
+    artifact: Artifact
+    config: Config
+    names: Names
+    pipeline: Pipeline
+
+
+def open_model(path: Path) -> Model:
+    """The artifact at `path`, checked, with all of its parts."""
+    artifact = open_artifact(path)
+    config = config_of(artifact)
+    sources = {name: open_source(artifact, name) for name in source_names(artifact)}
+    return Model(artifact, config, open_names(artifact), Pipeline(sources, open_second_stage(artifact)))
+
+
+def config_of(artifact: Artifact) -> Config:
+    return Config.model_validate(artifact.manifest.config)
+
+
+def source_names(artifact: Artifact) -> tuple[str, ...]:
+    """In the config's order, which is that of the pair features; the manifest must hold the same."""
+    names = tuple(config_of(artifact).sources.recipes())
+    if set(names) != set(artifact.manifest.sources):
+        found = ", ".join(artifact.manifest.sources)
+        raise SegueError(f"{artifact.path}: expected the sources {', '.join(names)}, found {found}. Train again")
+    return names
+
+
+def open_names(artifact: Artifact) -> Names:
+    vocabulary = Vocabulary.open(artifact.file(VOCABULARY))
+    if vocabulary.hash != artifact.manifest.vocabulary_hash:
+        raise SegueError(
+            f"{artifact.path}: expected a vocabulary of hash {artifact.manifest.vocabulary_hash}, found {vocabulary.hash}. Train again"
+        )
+    catalog = Catalog(conform(pl.read_parquet(artifact.file(CATALOG_FILE)), CATALOG, CATALOG_FILE))
+    return Names(vocabulary, catalog, KnownPlaylists.open(artifact.path / PLAYLISTS))
+
+
+def open_source(artifact: Artifact, name: str) -> Retriever:
+    """One source alone: what its own deployment holds."""
+    if name not in source_names(artifact):
+        raise SegueError(f"{artifact.path}: expected one of the sources {', '.join(source_names(artifact))}, found {name}")
+    return config_of(artifact).sources.recipes()[name].open(artifact.path / SOURCES / name, artifact.manifest.num_tracks)
+
+
+def open_second_stage(artifact: Artifact, threads: int = 1) -> SecondStage:
+    """Facts, vector spaces, fusion and ranker; no index."""
+    manifest, config = artifact.manifest, config_of(artifact)
+    sources = source_names(artifact)
+    spaces = {name: _open_space(artifact, name) for name in sources if f"{SOURCES}/{name}/{VECTORS}" in manifest.files}
+    features = PairFeatures(Facts.open(artifact.path / FACTS), sources, spaces)
+    ranker = LambdaMart.open(artifact.path / RANKER, features.names, threads)
+    return SecondStage(features, _open_fusion(artifact.path / RANKER / FUSION), ranker, config.candidates)
+
+
+def _open_space(artifact: Artifact, name: str) -> Space:
+    dimension = artifact.manifest.sources[name].dimension
+    assert dimension is not None
+    return Space.of(open_vectors(artifact.path / SOURCES / name, (artifact.manifest.num_tracks, dimension)))
+
+
+def _open_fusion(path: Path) -> Fusion:
+    weights = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(weights, dict) or not all(isinstance(weight, int | float) for weight in weights.values()):
+        raise SegueError(f"{path}: expected a weight for each source, found {weights!r}. Train again")
+    return Fusion({str(name): float(weight) for name, weight in weights.items()})

@@ -1,0 +1,119 @@
+"""The whole program in one process: queries in, ranked tracks out. No Ray, no file.
+
+Input: trained sources and a second stage. Output: for each query the best k tracks, with the sources that proposed
+each. A server calls the same two stages over the network: `retrieve` of every source, then `SecondStage.rank`.
+Knows neither how a model is trained nor where it is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.config import CandidatesConfig
+from features.domain import NO_TRACK, Candidates, Floats, Ints, Queries, Ranking, Retrieved
+from features.pairs import Facts, PairFeatures, Space
+from stages.protocols import Retriever
+from stages.rank.fusion import Fusion
+from stages.rank.lambdamart import LambdaMart
+from stages.retrieve import topk
+from stages.retrieve.union import cut, unite
+
+BATCH = 16
+"""Queries ranked at once when there are many; bounds the memory of the pair features."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The best tracks of each query, and which source proposed each of them."""
+
+    ranking: Ranking
+    ranks: Mapping[str, Ints]
+    """Per source (q, k): the rank at which it proposed the track, 0 where it did not."""
+
+    @classmethod
+    def join(cls, answers: list[Answer]) -> Answer:
+        """`answers` (at least one) one after the other."""
+        ranks = {source: np.concatenate([answer.ranks[source] for answer in answers]) for source in answers[0].ranks}
+        return cls(Ranking.join([answer.ranking for answer in answers]), ranks)
+
+
+@dataclass(frozen=True)
+class SecondStage:
+    """From what the sources proposed to the order of the answer."""
+
+    pair_features: PairFeatures
+    fusion: Fusion
+    ranker: LambdaMart | None
+    """None: the order of the fusion is the answer."""
+    budget: CandidatesConfig
+
+    def candidates(self, retrieved: Mapping[str, Retrieved], k: int) -> Candidates:
+        """The union of the proposals, cut by fusion to what may be ranked when `k` tracks are asked for."""
+        union = unite(retrieved)
+        return cut(union, self.fusion.score(union), self.budget.most(k))
+
+    def scores(self, queries: Queries, candidates: Candidates) -> Floats:
+        """(num_candidates,) by the ranker, or by fusion without one."""
+        if self.ranker is None:
+            return self.fusion.score(candidates)
+        return self.ranker.score(self.pair_features.compute(queries, candidates))
+
+    def rank(self, queries: Queries, retrieved: Mapping[str, Retrieved], k: int) -> Answer:
+        candidates = self.candidates(retrieved, k)
+        return answer(candidates, self.scores(queries, candidates), k)
+
+
+def answer(candidates: Candidates, scores: Floats, k: int) -> Answer:
+    """The best `k` candidates of each query by `scores` (num_candidates,), ties by track index."""
+    ranking = topk.empty(len(candidates), k)
+    ranks = {source: np.zeros((len(candidates), k), np.int32) for source in candidates.sources}
+    for i in range(len(candidates)):
+        start, stop = candidates.offsets[i], candidates.offsets[i + 1]
+        places, best = topk.best(np.arange(start, stop, dtype=np.int32), scores[start:stop], k)
+        ranking.tracks[i, : len(places)] = candidates.tracks[places]
+        ranking.scores[i, : len(places)] = best
+        for source, proposed in candidates.ranks.items():
+            ranks[source][i, : len(places)] = proposed[places]
+    return Answer(Ranking(ranking.tracks, ranking.scores), ranks)
+
+
+def second_stage(
+    sources: Mapping[str, Retriever], facts: Facts, fusion: Fusion, ranker: LambdaMart | None, budget: CandidatesConfig
+) -> SecondStage:
+    """A second stage whose columns are those of `sources`, in their order."""
+    return SecondStage(PairFeatures(facts, tuple(sources), spaces(sources)), fusion, ranker, budget)
+
+
+def spaces(sources: Mapping[str, Retriever]) -> dict[str, Space]:
+    """The vector spaces among the sources."""
+    vectors = {name: source.track_vectors for name, source in sources.items()}
+    return {name: Space.of(of_source) for name, of_source in vectors.items() if of_source is not None}
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Both stages side by side."""
+
+    sources: Mapping[str, Retriever]
+    second: SecondStage
+
+    def retrieve(self, queries: Queries) -> dict[str, Retrieved]:
+        return {name: source.retrieve(queries, self.second.budget.per_source) for name, source in self.sources.items()}
+
+    def recommend(self, queries: Queries, k: int) -> Answer:
+        """The best `k` tracks of each query, in batches of bounded memory."""
+        answers = [self.second.rank(batch, self.retrieve(batch), k) for batch in batches(queries)]
+        return Answer.join(answers) if answers else Answer(_nothing(k), {})
+
+
+def _nothing(k: int) -> Ranking:
+    return Ranking(np.full((0, k), NO_TRACK, np.int32), np.empty((0, k), np.float32))
+
+
+def batches(queries: Queries, size: int = BATCH) -> Iterator[Queries]:
+    """`queries` in parts of at most `size`."""
+    for start in range(0, len(queries), size):
+        yield queries.part(start, start + size)

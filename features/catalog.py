@@ -1,0 +1,46 @@
+"""What is known of a track before anyone plays it: title, artist, album, genre and audio features.
+
+Input: the catalog table, one row per track_index. Output: the same as arrays. Knows no playlist and no model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+
+from features.domain import NO_TRACK, Ints
+from features.schema import ALBUM, ARTIST
+
+UNKNOWN = NO_TRACK
+"""The artist or album index of a track whose artist or album is not known."""
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """`table` in schema.CATALOG: row i describes track_index i."""
+
+    table: pl.DataFrame
+
+    def __len__(self) -> int:
+        return self.table.height
+
+    @cached_property
+    def artists(self) -> Ints:
+        """(num_tracks,) dense artist index, UNKNOWN where the artist is not known."""
+        return _dense(self.table[ARTIST])
+
+    @cached_property
+    def albums(self) -> Ints:
+        """(num_tracks,) dense index of (artist, album), UNKNOWN where the album is not known."""
+        both = pl.concat_str(pl.col(ALBUM), pl.col(ARTIST).fill_null(""), separator="\x1f")
+        return _dense(self.table.select(both.alias(ALBUM))[ALBUM])
+
+
+def _dense(names: pl.Series) -> Ints:
+    """Indices in order of first appearance, so that they do not depend on the platform's sorting."""
+    index = names.drop_nulls().unique(maintain_order=True)
+    mapping = {name: i for i, name in enumerate(index.to_list())}
+    return np.array([mapping.get(name, UNKNOWN) for name in names.to_list()], np.int32)

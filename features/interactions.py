@@ -1,0 +1,62 @@
+"""Who holds what: for every playlist its tracks in order, and the sparse view of the same.
+
+Input: the interactions table. Output: ragged arrays over playlists, a scipy matrix of them. Knows no file and no model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+import scipy.sparse as sp
+
+from features.domain import Floats, Ints, Offsets
+from features.schema import PLAYLIST_INDEX, PLAYS, TRACK_INDEX
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """`p` playlists as ragged arrays: playlist `i` holds `tracks[offsets[i]:offsets[i + 1]]`, in its order."""
+
+    tracks: Ints
+    plays: Floats
+    """(nnz,) how often the playlist holds the track, or the listener played it; 1 where nothing else is known."""
+    offsets: Offsets
+    titles: tuple[str, ...]
+    num_tracks: int
+
+    @classmethod
+    def from_table(cls, table: pl.DataFrame, titles: Sequence[str], num_tracks: int) -> Interactions:
+        """`table` in schema.INTERACTIONS, sorted by playlist then position."""
+        counts = np.bincount(table[PLAYLIST_INDEX].to_numpy(), minlength=len(titles))
+        return cls(
+            tracks=table[TRACK_INDEX].to_numpy(),
+            plays=table[PLAYS].to_numpy(),
+            offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+            titles=tuple(titles),
+            num_tracks=num_tracks,
+        )
+
+    @property
+    def num_playlists(self) -> int:
+        return len(self.titles)
+
+    def lengths(self) -> Offsets:
+        return np.diff(self.offsets)
+
+    def tracks_of(self, playlist: int) -> Ints:
+        return self.tracks[self.offsets[playlist] : self.offsets[playlist + 1]]
+
+    @cached_property
+    def matrix(self) -> sp.csr_matrix:
+        """(num_playlists, num_tracks) float32 plays."""
+        shape = (self.num_playlists, self.num_tracks)
+        return sp.csr_matrix((self.plays, self.tracks, self.offsets), shape=shape)
+
+    @cached_property
+    def track_counts(self) -> Offsets:
+        """(num_tracks,) in how many playlists each track is."""
+        return np.bincount(self.tracks, minlength=self.num_tracks)

@@ -1,0 +1,264 @@
+"""(query, candidate) -> named float32 features: one vectorised function for training and for serving.
+
+Input: queries, the union of their candidates, and what is known of tracks from the visible data. Output: one row per
+candidate, columns in the order of `PairFeatures.names`. What a source or a space cannot say is NaN, which the ranker's
+trees handle. Knows no model: a vector space is an array with a name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import scipy.sparse as sp
+
+from features.catalog import UNKNOWN, Catalog
+from features.domain import Candidates, Floats, Ints, Queries
+from features.interactions import Interactions
+
+LAST_SEEDS = 5
+"""How many of the last seeds are looked at on their own: playlists drift."""
+MOST_POSTINGS = 1_000
+"""Playlists looked at per track for co-occurrence; a very popular track is judged by an even sample of its own."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the pair features know of every track, from the visible data alone."""
+
+    artists: Ints
+    albums: Ints
+    counts: Floats
+    """(num_tracks,) playlists that hold the track."""
+    postings: sp.csr_matrix
+    """(num_tracks, num_playlists) 1 where a playlist, among at most MOST_POSTINGS of the track's own, holds it."""
+
+    @classmethod
+    def of(cls, interactions: Interactions, catalog: Catalog) -> Self:
+        return cls(
+            catalog.artists,
+            catalog.albums,
+            interactions.track_counts.astype(np.float32),
+            _thin(interactions.matrix.T.tocsr(), MOST_POSTINGS),
+        )
+
+    def save(self, folder: Path) -> None:
+        """Plain arrays in the existing `folder`."""
+        for name in ("artists", "albums", "counts"):
+            np.save(folder / f"{name}.npy", getattr(self, name))
+        for part in ("indices", "indptr"):
+            np.save(folder / f"postings.{part}.npy", getattr(self.postings, part))
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        artists, albums, counts, indices, indptr = (
+            np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+            for name in ("artists", "albums", "counts", "postings.indices", "postings.indptr")
+        )
+        ones = np.ones(len(indices), np.float32)
+        return cls(artists, albums, counts, sp.csr_matrix((ones, indices, indptr), shape=(len(artists), int(indices.max(initial=0)) + 1)))
+
+    @cached_property
+    def artist_counts(self) -> Floats:
+        """(num_tracks,) entries of the track's artist; 0 where the artist is not known."""
+        return _group_counts(self.artists, self.counts)
+
+    @cached_property
+    def album_counts(self) -> Floats:
+        return _group_counts(self.albums, self.counts)
+
+    @cached_property
+    def postings_lengths(self) -> Floats:
+        return np.diff(self.postings.indptr).astype(np.float32)
+
+
+def _thin(postings: sp.csr_matrix, most: int) -> sp.csr_matrix:
+    """At most `most` entries of each row, evenly spread; all ones."""
+    lengths = np.diff(postings.indptr)
+    place = np.arange(postings.nnz) - np.repeat(postings.indptr[:-1], lengths)
+    length = np.repeat(lengths, lengths)
+    # the place-th entry stays where floor(place * most / length) steps up
+    kept = (length <= most) | ((place * most) // length != ((place - 1) * most) // length)
+    indptr = np.concatenate([[0], np.cumsum(np.minimum(lengths, most))])
+    return sp.csr_matrix((np.ones(int(indptr[-1]), np.float32), postings.indices[kept], indptr), shape=postings.shape)
+
+
+def _group_counts(groups: Ints, counts: Floats) -> Floats:
+    known = groups != UNKNOWN
+    sums = np.bincount(groups[known], weights=counts[known], minlength=1)
+    return np.where(known, sums[np.where(known, groups, 0)], 0).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Space:
+    """Track vectors of one source, with their lengths."""
+
+    vectors: Floats
+    """(num_tracks, dim)"""
+    lengths: Floats
+    """(num_tracks,)"""
+
+    @classmethod
+    def of(cls, vectors: Floats) -> Self:
+        return cls(vectors, np.linalg.norm(vectors, axis=1).astype(np.float32))
+
+
+SOURCE_FEATURES = ("score", "rank", "relative_score")
+SPACE_FEATURES = ("inner_product", "cosine", "seed_cosine_max", "seed_cosine_mean", "last_seeds_cosine")
+QUERY_FEATURES = ("seeds", "has_title", "seed_artists", "top_artist_share", "seed_popularity_mean", "seed_popularity_deviation")
+TRACK_FEATURES = ("popularity", "artist_popularity", "album_popularity", "share_of_artist", "popularity_minus_seeds")
+OVERLAP_FEATURES = (
+    "same_artist_seeds",
+    "same_artist_share",
+    "same_artist_from_end",
+    "same_album_seeds",
+    "same_album_from_end",
+)
+COMPANY_FEATURES = ("company_max", "company_mean", "company_last", "company_seeds", "company_confidence")
+UNION_FEATURES = ("proposed_by", "best_rank")
+
+
+@dataclass(frozen=True)
+class PairFeatures:
+    """The recipe of the columns: fixed by the sources and the spaces, so that training and serving cannot differ."""
+
+    facts: Facts
+    sources: Sequence[str]
+    spaces: Mapping[str, Space]
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        return (
+            *(f"{source}.{name}" for source in self.sources for name in SOURCE_FEATURES),
+            *(f"{space}.{name}" for space in self.spaces for name in SPACE_FEATURES),
+            *(f"query.{name}" for name in QUERY_FEATURES),
+            *(f"track.{name}" for name in TRACK_FEATURES),
+            *(f"overlap.{name}" for name in OVERLAP_FEATURES),
+            *(f"company.{name}" for name in COMPANY_FEATURES),
+            *(f"union.{name}" for name in UNION_FEATURES),
+        )
+
+    def compute(self, queries: Queries, candidates: Candidates) -> Floats:
+        """(num_candidates, num_features), NaN where nothing can be said."""
+        blocks = [self._source(source, candidates) for source in self.sources]
+        blocks += [self._space(name, space, queries, candidates) for name, space in self.spaces.items()]
+        about_queries = self._queries(queries)
+        blocks += [
+            about_queries[candidates.query_of()],
+            self._tracks(about_queries, candidates),
+            self._overlap(queries, candidates),
+            self._company(queries, candidates),
+            _union(candidates),
+        ]
+        return np.concatenate(blocks, axis=1)
+
+    def _source(self, source: str, candidates: Candidates) -> Floats:
+        """The source's own score, its rank, and the score as a share of the query's best."""
+        if source not in candidates.ranks:
+            return _unknown(len(candidates.tracks), len(SOURCE_FEATURES))
+        scores, ranks = candidates.scores[source], candidates.ranks[source]
+        best = np.fmax.reduceat(np.append(scores, np.nan), candidates.offsets[:-1]) if len(candidates) else scores
+        relative = scores / np.maximum(np.abs(best[candidates.query_of()]), 1e-9)
+        return np.stack([scores, np.where(ranks > 0, ranks, np.nan), relative], axis=1).astype(np.float32)
+
+    def _space(self, name: str, space: Space, queries: Queries, candidates: Candidates) -> Floats:
+        """Every candidate measured in the space, whichever source proposed it."""
+        block = _unknown(len(candidates.tracks), len(SPACE_FEATURES))
+        searched = candidates.query_vectors.get(name)
+        for i, rows in _rows(candidates):
+            tracks = candidates.tracks[rows]
+            vectors, lengths = space.vectors[tracks], np.maximum(space.lengths[tracks], 1e-9)
+            if searched is not None:
+                inner = vectors @ searched[i]
+                block[rows, 0] = inner
+                block[rows, 1] = inner / lengths / max(float(np.linalg.norm(searched[i])), 1e-9)
+            seeds = queries.seeds_of(i)
+            if len(seeds):
+                directions = space.vectors[seeds] / np.maximum(space.lengths[seeds], 1e-9)[:, None]
+                cosines = (vectors @ directions.T) / lengths[:, None]  # (candidates, seeds)
+                block[rows, 2] = cosines.max(axis=1)
+                block[rows, 3] = cosines.mean(axis=1)
+                block[rows, 4] = cosines[:, -LAST_SEEDS:].mean(axis=1)
+        return block
+
+    def _queries(self, queries: Queries) -> Floats:
+        """(q, len(QUERY_FEATURES)) what is asked, the same for all candidates of a query."""
+        block = _unknown(len(queries), len(QUERY_FEATURES))
+        block[:, 0] = queries.seed_counts()
+        block[:, 1] = [bool(title.strip()) for title in queries.titles]
+        for i in np.flatnonzero(queries.seed_counts()):
+            seeds = queries.seeds_of(i)
+            _, per_artist = np.unique(self.facts.artists[seeds], return_counts=True)
+            popularity = np.log1p(self.facts.counts[seeds])
+            block[i, 2:] = len(per_artist), per_artist.max() / len(seeds), popularity.mean(), popularity.std()
+        return block
+
+    def _tracks(self, about_queries: Floats, candidates: Candidates) -> Floats:
+        facts, tracks = self.facts, candidates.tracks
+        popularity = np.log1p(facts.counts[tracks])
+        share = facts.counts[tracks] / np.maximum(facts.artist_counts[tracks], 1)
+        relative = popularity - about_queries[candidates.query_of(), QUERY_FEATURES.index("seed_popularity_mean")]
+        columns = [popularity, np.log1p(facts.artist_counts[tracks]), np.log1p(facts.album_counts[tracks]), share, relative]
+        return np.stack(columns, axis=1).astype(np.float32)
+
+    def _overlap(self, queries: Queries, candidates: Candidates) -> Floats:
+        """How many seeds share the candidate's artist or album, and how far from the end the last such seed is."""
+        block = np.zeros((len(candidates.tracks), len(OVERLAP_FEATURES)), np.float32)
+        for i, rows in _rows(candidates):
+            seeds, tracks = queries.seeds_of(i), candidates.tracks[rows]
+            count, last = _shared(self.facts.artists, seeds, tracks)
+            albums, last_album = _shared(self.facts.albums, seeds, tracks)
+            block[rows] = np.stack([count, count / max(len(seeds), 1), last, albums, last_album], axis=1)
+        return block
+
+    def _company(self, queries: Queries, candidates: Candidates) -> Floats:
+        """How often the candidate shares playlists with each seed: cosine of their playlist sets, over the seeds."""
+        block = _unknown(len(candidates.tracks), len(COMPANY_FEATURES))
+        postings, lengths = self.facts.postings, self.facts.postings_lengths
+        for i, rows in _rows(candidates):
+            seeds, tracks = queries.seeds_of(i), candidates.tracks[rows]
+            if not len(seeds):
+                continue
+            shared = (postings[tracks] @ postings[seeds].T).toarray()  # (candidates, seeds) playlists that hold both
+            own = np.maximum(lengths[tracks], 1)
+            cosine = shared / np.sqrt(own[:, None] * np.maximum(lengths[seeds], 1)[None])
+            confidence = shared.sum(axis=1) / own / len(seeds)
+            columns = [cosine.max(axis=1), cosine.mean(axis=1), cosine[:, -LAST_SEEDS:].mean(axis=1), (shared > 0).mean(axis=1), confidence]
+            block[rows] = np.stack(columns, axis=1)
+        return block
+
+
+def _unknown(rows: int, columns: int) -> Floats:
+    return np.full((rows, columns), np.nan, np.float32)
+
+
+def _rows(candidates: Candidates) -> list[tuple[int, slice]]:
+    """(query, its rows) for each query that has candidates."""
+    pairs = zip(candidates.offsets[:-1], candidates.offsets[1:], strict=True)
+    return [(i, slice(start, stop)) for i, (start, stop) in enumerate(pairs) if stop > start]
+
+
+def _shared(groups: Ints, seeds: Ints, tracks: Ints) -> tuple[Floats, Floats]:
+    """(candidates,) seeds of the same group, and the distance of the last of them from the end (NaN without one)."""
+    of_seeds, of_tracks = groups[seeds], groups[tracks]
+    known = of_seeds != UNKNOWN
+    names, place = np.unique(of_seeds[known], return_inverse=True)
+    if not len(names):
+        return np.zeros(len(tracks), np.float32), np.full(len(tracks), np.nan, np.float32)
+    counts = np.bincount(place).astype(np.float32)
+    last = np.zeros(len(names), np.float32)
+    last[place] = np.flatnonzero(known)  # later seeds overwrite earlier ones
+    at = np.minimum(np.searchsorted(names, of_tracks), len(names) - 1)
+    hit = names[at] == of_tracks
+    return np.where(hit, counts[at], 0), np.where(hit, len(seeds) - last[at], np.nan)
+
+
+def _union(candidates: Candidates) -> Floats:
+    ranks = np.stack(list(candidates.ranks.values()), axis=1)  # (candidates, sources)
+    proposed = ranks > 0
+    best = np.where(proposed, ranks, np.iinfo(np.int32).max).min(axis=1)
+    return np.stack([proposed.sum(axis=1), best], axis=1).astype(np.float32)

@@ -1,0 +1,64 @@
+"""The few collective operations the retrievers need, whether a process group is there or not.
+
+Input: tensors of this worker. Output: the same combined over all workers; with one process nothing is sent.
+Knows `torch.distributed` and nothing of who started the workers: Ray Train, torchrun and one plain process all do.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+
+def _group() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def num_workers() -> int:
+    return dist.get_world_size() if _group() else 1
+
+
+def worker_rank() -> int:
+    return dist.get_rank() if _group() else 0
+
+
+def shard(num_rows: int) -> tuple[int, int]:
+    """This worker's contiguous share `[start, stop)` of `num_rows` rows; shares differ by at most one row."""
+    bounds = shard_bounds(num_rows)
+    return int(bounds[worker_rank()]), int(bounds[worker_rank() + 1])
+
+
+def shard_bounds(num_rows: int) -> np.ndarray:
+    return np.linspace(0, num_rows, num_workers() + 1).astype(np.int64)
+
+
+def sum_over_workers(tensor: torch.Tensor) -> torch.Tensor:
+    """The elementwise sum, in place, the same on every worker."""
+    if num_workers() > 1:
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def share_rows(rows: torch.Tensor) -> torch.Tensor:
+    """Fills in `rows` (num_rows, dim), of which this worker computed its `shard`, the other workers' shards."""
+    if num_workers() > 1:
+        bounds = shard_bounds(len(rows))
+        for owner in range(num_workers()):
+            dist.broadcast(rows[bounds[owner] : bounds[owner + 1]], src=owner)
+    return rows
+
+
+def union_over_workers(ids: torch.Tensor, num_ids: int) -> torch.Tensor:
+    """The sorted distinct ids (int64, below `num_ids`) that any worker holds."""
+    if num_workers() == 1:
+        return torch.unique(ids)
+    lengths = torch.zeros(num_workers(), dtype=torch.int64)
+    lengths[worker_rank()] = len(ids)
+    sum_over_workers(lengths)
+    padded = torch.full((int(lengths.max()),), num_ids, dtype=torch.int64)
+    padded[: len(ids)] = ids
+    gathered = [torch.empty_like(padded) for _ in range(num_workers())]
+    dist.all_gather(gathered, padded)
+    everything = torch.unique(torch.cat(gathered))
+    return everything[everything < num_ids]

@@ -1,0 +1,83 @@
+"""What a retriever promises, and what it may learn from.
+
+A recipe (small, frozen, from the config) and a trained thing are two types: `recipe.fit(data)` returns what can
+retrieve, so nothing is ever half-trained. A trained thing saves itself into a folder of its own in plain formats
+and is opened again from that folder; the engine checks the folder's files before it is opened. Knows no Ray.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from features.catalog import Catalog
+from features.domain import Floats, Queries, Retrieved, SegueError
+from features.interactions import Interactions
+
+Report = Callable[[str, float, Mapping[str, float]], None]
+"""Called with (phase, share done in 0…1, figures such as the loss); how it is shown is the caller's business."""
+
+
+def silent(phase: str, done: float, figures: Mapping[str, float]) -> None:
+    """A Report that shows nothing."""
+
+
+@dataclass(frozen=True)
+class Visible:
+    """All that a retriever may learn from: what is visible of every playlist, and what is known of every track.
+
+    There is no door from here to a held-out track: `features.split` builds the visible interactions, and nothing
+    that fits is ever handed anything else.
+    """
+
+    interactions: Interactions
+    catalog: Catalog
+    content: Floats
+    """(num_tracks, num_content_features) the content matrix."""
+    seed: int
+
+    @property
+    def num_tracks(self) -> int:
+        return self.interactions.num_tracks
+
+
+class Retriever(Protocol):
+    """A trained source: proposes tracks for queries it has never seen."""
+
+    @property
+    def track_vectors(self) -> Floats | None:
+        """(num_tracks, dim) where the source's scores are inner products in a space of its own; None where they are not."""
+        ...
+
+    def retrieve(self, queries: Queries, n: int) -> Retrieved:
+        """The best `n` tracks of each query: never a seed or an excluded track, best first, ties by track index.
+
+        A query this source can say nothing about (no title for the title source, say) gets a row of NO_TRACK.
+        """
+        ...
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Writes plain files into the existing, empty `folder`; returns what the manifest should say of it."""
+        ...
+
+
+class RetrieverRecipe(Protocol):
+    """How to train one source."""
+
+    def fit(self, visible: Visible, report: Report = silent) -> Retriever: ...
+
+    def open(self, folder: Path, num_tracks: int) -> Retriever:
+        """What a source of this recipe saved into `folder`, its large arrays mapped into memory."""
+        ...
+
+
+def require_finite(name: str, values: np.ndarray) -> np.ndarray:
+    """A model that diverged must not be saved: NaN and infinity are an error here, not an odd answer later."""
+    if not np.isfinite(values).all():
+        bad = int((~np.isfinite(values)).sum())
+        raise SegueError(f"{name}: expected finite numbers, found {bad} that are not. Lower the learning rate or raise the regularisation")
+    return values

@@ -1,0 +1,31 @@
+"""Weighted rank fusion: the baseline the ranker has to beat, and the answer when there is no ranker.
+
+Input: Candidates. Output: for each, sum over the sources that proposed it of weight / (60 + rank)
+(reciprocal rank fusion, Cormack, Clarke and Buettcher 2009, with a weight per source). Knows no feature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from features.domain import Candidates, Floats
+
+DAMPING = 60.0
+"""k of the paper: how little a source's first ranks differ."""
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """A weight for each source; a source without one counts 1."""
+
+    weights: Mapping[str, float]
+
+    def score(self, candidates: Candidates) -> Floats:
+        total = np.zeros(len(candidates.tracks), np.float32)
+        for source, ranks in candidates.ranks.items():
+            weight = np.float32(self.weights.get(source, 1.0))
+            total += np.where(ranks > 0, weight / (np.float32(DAMPING) + ranks), np.float32(0))
+        return total

@@ -1,0 +1,83 @@
+"""Approximate search with Annoy's random hyperplane trees.
+
+Input: track vectors (num_tracks, dim). Output: most of the best n tracks of each query vector, scored exactly.
+Annoy is weak on inner products of vectors with unequal lengths, so the vectors are first lifted onto a sphere: one more
+coordinate sqrt(L^2 - |y|^2), L the longest length, makes the largest inner product the nearest angle (Bachrach et al.
+2014, "Speeding up the Xbox recommender system"). An Annoy file stores neither dimension nor metric and can kill the
+interpreter when opened wrongly: it is only opened from a checked artifact, with the dimension of the arrays beside it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Self
+
+import numpy as np
+from annoy import AnnoyIndex
+
+from features.domain import Floats, Ints, Queries, Retrieved, SegueError
+from stages.retrieve import topk
+from stages.retrieve.index import asks
+
+FILE = "index.ann"
+
+
+@dataclass(frozen=True)
+class ApproximateIndex:
+    """Trees over the lifted vectors; the plain ones are kept to score what the trees find."""
+
+    forest: AnnoyIndex
+    vectors: Floats
+    """(m, dim)"""
+    tracks: Ints
+    """(m,) the track of each row."""
+    search_nodes: int
+
+    @classmethod
+    def build(cls, vectors: Floats, tracks: Ints, trees: int, search_nodes: int, seed: int) -> Self:
+        kept = np.ascontiguousarray(vectors[tracks])
+        if not np.isfinite(kept).all():
+            raise SegueError("index: expected finite vectors, found NaN or infinity. Annoy would accept them and answer nonsense")
+        forest = AnnoyIndex(vectors.shape[1] + 1, "angular")
+        forest.set_seed(seed)
+        for row, vector in enumerate(_lifted(kept)):
+            forest.add_item(row, vector)
+        forest.build(trees, n_jobs=1)  # one job: the same seed gives the same trees
+        return cls(forest, kept, tracks, search_nodes)
+
+    def search(self, query_vectors: Floats, queries: Queries, n: int) -> Retrieved:
+        result = topk.empty(len(queries), n)
+        for i in np.flatnonzero(asks(query_vectors)):
+            excluded = queries.excluded(i)
+            lifted = np.append(query_vectors[i], np.float32(0))
+            found = self.forest.get_nns_by_vector(lifted, min(n + len(excluded), len(self.tracks)), self.search_nodes)
+            rows = np.array(found, np.int64)
+            topk.put(result, i, self.tracks[rows], self.vectors[rows] @ query_vectors[i], excluded)
+        return Retrieved(result.tracks, result.scores, query_vectors)
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        np.save(folder / "index_vectors.npy", self.vectors)
+        np.save(folder / "index_tracks.npy", self.tracks)
+        with TemporaryDirectory(dir=folder) as scratch:  # Annoy's save maps the file it writes: write aside, then move
+            self.forest.save(str(Path(scratch) / FILE))
+            Path(scratch, FILE).rename(folder / FILE)
+        return {"index": "annoy", "trees": self.forest.get_n_trees(), "search_nodes": self.search_nodes}
+
+    @classmethod
+    def open(cls, folder: Path, dim: int, search_nodes: int) -> Self:
+        vectors, tracks = (np.load(folder / f"index_{name}.npy", mmap_mode="r", allow_pickle=False) for name in ("vectors", "tracks"))
+        if vectors.shape != (len(tracks), dim):
+            raise SegueError(f"{folder}: expected index vectors of shape {(len(tracks), dim)}, found {vectors.shape}. Train again")
+        forest = AnnoyIndex(dim + 1, "angular")
+        forest.load(str(folder / FILE))
+        if forest.get_n_items() != len(tracks):
+            raise SegueError(f"{folder / FILE}: expected {len(tracks)} vectors, found {forest.get_n_items()}. Train again")
+        return cls(forest, vectors, tracks, search_nodes)
+
+
+def _lifted(vectors: Floats) -> Floats:
+    """(m, dim + 1) all of the longest vector's length."""
+    squared = np.einsum("md,md->m", vectors, vectors)
+    return np.concatenate([vectors, np.sqrt(np.maximum(squared.max(initial=0) - squared, 0))[:, None]], axis=1)

@@ -1,0 +1,83 @@
+"""Exact search for the largest inner products, stopped early by the vectors' lengths.
+
+Input: track vectors (num_tracks, dim). Output: the exact best n tracks of each query vector.
+The vectors lie in descending length. By Cauchy-Schwarz no vector can score more than |query| x |vector|, so the
+scan over blocks ends once the n-th best score so far is out of reach: vectors of implicit-feedback models have very
+unequal lengths, and most of a long tail is never touched. Knows neither playlists nor models.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from features.domain import Floats, Ints, Queries, Retrieved
+from stages.retrieve import topk
+from stages.retrieve.index import asks
+
+FIRST_BLOCK = 4_096
+"""Rows of the first block; every later block is twice as long, so that a full scan takes few steps."""
+
+
+@dataclass(frozen=True)
+class ExactIndex:
+    """Vectors in descending length, with the track each belongs to."""
+
+    vectors: Floats
+    """(m, dim), longest first."""
+    tracks: Ints
+    """(m,) the track of each row."""
+    lengths: Floats
+    """(m,) the rows' euclidean lengths, descending."""
+
+    @classmethod
+    def build(cls, vectors: Floats, tracks: Ints) -> Self:
+        """Over the rows `tracks` (m,) of `vectors`."""
+        lengths = np.linalg.norm(vectors[tracks], axis=1).astype(np.float32)
+        order = np.argsort(-lengths, kind="stable")
+        return cls(np.ascontiguousarray(vectors[tracks[order]]), tracks[order], lengths[order])
+
+    def search(self, query_vectors: Floats, queries: Queries, n: int) -> Retrieved:
+        """The best `n` tracks of each row of `query_vectors` (q, dim) that its query does not exclude."""
+        result = topk.empty(len(queries), n)
+        excluded = [queries.excluded(i) for i in range(len(queries))]
+        kept = [(np.empty(0, np.int32), np.empty(0, np.float32)) for _ in excluded]
+        reach = np.linalg.norm(query_vectors, axis=1)
+        open_queries = np.flatnonzero(asks(query_vectors))
+        start, size = 0, max(FIRST_BLOCK, n)
+        while start < len(self.tracks) and len(open_queries):
+            block = slice(start, start + size)
+            scores = query_vectors[open_queries] @ self.vectors[block].T
+            for row, i in enumerate(open_queries):
+                kept[i] = self._merge(kept[i], self.tracks[block], scores[row], n + len(excluded[i]))
+            start, size = start + size, size * 2
+            if start < len(self.tracks):
+                open_queries = np.array([i for i in open_queries if self._may_improve(kept[i], reach[i], start, n + len(excluded[i]))], int)
+        for i, (tracks, scores_of_kept) in enumerate(kept):
+            topk.put(result, i, tracks, scores_of_kept, excluded[i])
+        return Retrieved(result.tracks, result.scores, query_vectors)
+
+    @staticmethod
+    def _merge(kept: tuple[Ints, Floats], tracks: Ints, scores: Floats, n: int) -> tuple[Ints, Floats]:
+        if len(kept[0]) >= n:
+            better = np.flatnonzero(scores >= kept[1][-1])
+            tracks, scores = tracks[better], scores[better]
+        return topk.best(np.concatenate([kept[0], tracks]), np.concatenate([kept[1], scores]), n)
+
+    def _may_improve(self, kept: tuple[Ints, Floats], reach: float, start: int, n: int) -> bool:
+        """Rounding is allowed for: a bound that only just misses is scanned."""
+        return len(kept[1]) < n or bool(reach * self.lengths[start] * 1.000_01 >= kept[1][-1])
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        np.save(folder / "index_vectors.npy", self.vectors)
+        np.save(folder / "index_tracks.npy", self.tracks)
+        np.save(folder / "index_lengths.npy", self.lengths)
+        return {"index": "exact"}
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        parts = (np.load(folder / f"index_{name}.npy", mmap_mode="r", allow_pickle=False) for name in ("vectors", "tracks", "lengths"))
+        return cls(*parts)

@@ -1,0 +1,54 @@
+"""Popularity: the tracks that most playlists hold. The baseline, and the answer when nothing is asked.
+
+Input: who holds what. Output: the same order for everybody. Knows nothing of the query but what to exclude.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from features.domain import Floats, Ints, Queries, Retrieved
+from stages.protocols import Report, Visible, silent
+from stages.retrieve import topk
+
+
+class PopularityRecipe(BaseModel):
+    """Nothing to choose."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def fit(self, visible: Visible, report: Report = silent) -> Popularity:
+        counts = visible.interactions.track_counts
+        order = np.argsort(-counts, kind="stable").astype(np.int32)
+        report("popularity", 1.0, {})
+        return Popularity(order, counts[order].astype(np.float32))
+
+    def open(self, folder: Path, num_tracks: int) -> Popularity:
+        order, counts = (np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ("order", "counts"))
+        return Popularity(order, counts)
+
+
+@dataclass(frozen=True)
+class Popularity:
+    """Trained: all tracks, most held first."""
+
+    order: Ints
+    counts: Floats
+    """(num_tracks,) playlists that hold the track, in that order."""
+
+    @property
+    def track_vectors(self) -> None:
+        return None
+
+    def retrieve(self, queries: Queries, n: int) -> Retrieved:
+        return topk.top_of_order(self.order, self.counts, queries, n)
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        np.save(folder / "order.npy", self.order)
+        np.save(folder / "counts.npy", self.counts)
+        return {"kind": "popularity"}

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from features.dataset import Dataset, figures, file_facts, fingerprint_of
+from features.domain import SegueError
+from features.ingest import ingest
+
+
+@pytest.fixture
+def dataset(slice_file: Path, tmp_path: Path) -> Path:
+    ingest([slice_file], tmp_path / "d")
+    return tmp_path / "d"
+
+
+def rewritten(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    manifest = json.loads((path / "dataset.json").read_text())
+    change(manifest)
+    (path / "dataset.json").write_text(json.dumps(manifest))
+
+
+def test_the_manifest_names_sources_and_every_file(dataset: Path) -> None:
+    manifest = json.loads((dataset / "dataset.json").read_text())
+    assert (manifest["format_version"], manifest["sources"]) == (1, ["mpd.slice.0-1.json"])
+    assert list(manifest["files"]) == ["catalog.parquet", "interactions/part-00000.parquet", "playlists.parquet", "vocabulary.parquet"]
+    assert manifest["fingerprint"] == fingerprint_of(file_facts(dataset))
+    assert (manifest["num_tracks"], manifest["num_playlists"], manifest["num_interactions"]) == (3, 2, 4)
+
+
+def test_missing_and_foreign_folders_are_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for path, found in [(tmp_path / "none", "nothing of that name"), (tmp_path, "a folder without it"), (tmp_path / "file", "a file")]:
+        with pytest.raises(SegueError, match=rf"expected a dataset, a folder with dataset.json, found {found}"):
+            Dataset.open(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda manifest: manifest.update(format_version=2, new=1), "expected format version 1, found 2"),
+        (lambda manifest: manifest.pop("format_version"), "expected format version 1, found None"),
+        (lambda manifest: manifest.pop("num_tracks"), "expected the facts of a dataset, found num_tracks: Field required"),
+        (lambda manifest: manifest.update(colour="red"), "expected the facts of a dataset, found colour: Extra inputs"),
+        (lambda manifest: manifest.update(num_tracks=4), "expected 4 tracks, found 3"),
+        (lambda manifest: manifest.update(num_interactions=9), "expected 9 interactions, found 4"),
+        (lambda manifest: manifest.update(num_playlists=1), "expected 1 playlists, found 2"),
+    ],
+)
+def test_a_manifest_that_does_not_fit_is_refused(dataset: Path, change: Callable[[dict[str, Any]], object], message: str) -> None:
+    rewritten(dataset, change)
+    with pytest.raises(SegueError, match=message):
+        Dataset.open(dataset)
+
+
+def test_a_manifest_that_is_no_json_is_refused(dataset: Path) -> None:
+    (dataset / "dataset.json").write_text("{")
+    with pytest.raises(SegueError, match="expected format version 1, found None"):
+        Dataset.open(dataset)
+
+
+@pytest.mark.parametrize("name", ["catalog.parquet", "interactions/part-00000.parquet", "playlists.parquet", "vocabulary.parquet"])
+def test_a_missing_or_shortened_file_is_named(dataset: Path, name: str) -> None:
+    whole = (dataset / name).read_bytes()
+    (dataset / name).write_bytes(whole[:-1])
+    with pytest.raises(SegueError, match=rf"{name}: expected {len(whole)} bytes, found {len(whole) - 1}"):
+        Dataset.open(dataset)
+    (dataset / name).unlink()
+    with pytest.raises(SegueError, match=rf"{name}: expected a file of {len(whole)} bytes, found none"):
+        Dataset.open(dataset)
+
+
+def test_a_changed_byte_is_found(dataset: Path) -> None:
+    whole = (dataset / "catalog.parquet").read_bytes()
+    (dataset / "catalog.parquet").write_bytes(whole[:40] + bytes([whole[40] ^ 1]) + whole[41:])
+    with pytest.raises(SegueError, match=r"catalog.parquet: expected sha256 \w{64}, found \w{64}: the file was changed"):
+        Dataset.open(dataset)
+
+
+def test_interactions_with_unknown_tracks_are_refused(dataset: Path) -> None:
+    part = dataset / "interactions" / "part-00000.parquet"
+    pl.read_parquet(part).with_columns(track_index=pl.lit(3, pl.Int32)).write_parquet(part)
+    rewritten(dataset, lambda manifest: manifest["files"]["interactions/part-00000.parquet"].update(size=part.stat().st_size))
+    with pytest.raises(SegueError, match="expected 4 interactions of known tracks, found 0"):
+        Dataset.open(dataset)
+
+
+def test_a_dataset_can_be_moved(dataset: Path, tmp_path: Path) -> None:
+    before = Dataset.open(dataset).fingerprint
+    shutil.move(dataset, tmp_path / "elsewhere")
+    assert Dataset.open(tmp_path / "elsewhere").fingerprint == before
+
+
+def test_the_figures_are_those_of_the_playlists(dataset: Path) -> None:
+    told = figures(Dataset.open(dataset))
+    assert told["counts"] == {
+        "playlists": 2,
+        "challenge playlists": 0,
+        "playlists with a title": 2,
+        "tracks": 3,
+        "tracks in no playlist": 0,
+        "artists": 2,
+        "interactions": 4,
+        "sparsity": pytest.approx(1 / 3),
+    }
+    assert told["tracks per playlist"]["mean"] == 2.0
+    assert told["playlists per track"]["max"] == 2
+    assert (told["known of the tracks"]["title"], told["known of the tracks"]["energy"]) == (1.0, 0.0)
