@@ -8,17 +8,16 @@ Heavy libraries are imported inside the commands that need them, so that `segue 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
+from engine.console import show, show_rows, shown_progress
 from features.domain import SegueError
+
+if TYPE_CHECKING:
+    from engine.model import Model
 
 app = typer.Typer(
     name="segue",
@@ -27,7 +26,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-Figure = float | int | str
 
 
 def main() -> None:
@@ -82,47 +80,114 @@ def ingest(
 
 
 @app.command(epilog="Example: segue describe dataset")
-def describe(path: Annotated[Path, typer.Argument(metavar="PATH", help="A dataset.")]) -> None:
-    """Show what is in a dataset: counts, sparsity, distributions, how much is known of the tracks."""
-    from features.dataset import Dataset, figures
+def describe(path: Annotated[Path, typer.Argument(metavar="PATH", help="A dataset or an artifact.")]) -> None:
+    """Show what is in a dataset (counts, distributions, coverage) or in an artifact (its manifest and figures)."""
+    from engine.artifact import MANIFEST, open_artifact
 
-    for heading, values in figures(Dataset.open(path)).items():
+    if (path / MANIFEST).is_file():
+        from engine.describe import figures as of_artifact
+
+        headings = of_artifact(open_artifact(path).manifest)
+    else:
+        from features.dataset import Dataset, figures
+
+        headings = figures(Dataset.open(path))
+    for heading, values in headings.items():
         show(heading, values)
 
 
-def show(heading: str, values: Mapping[str, Figure]) -> None:
-    """One table of names and figures on stdout."""
-    table = Table(title=heading, title_justify="left", show_header=False)
-    table.add_column(style="bold")
-    table.add_column(justify="right", overflow="fold")
-    for name, value in values.items():
-        table.add_row(name, _shown(value))
-    Console().print(table)
+@app.command(epilog="Example: segue train dataset --out artifact --workers 2")
+def train(
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="What `segue ingest` wrote.")],
+    out: Annotated[Path, typer.Option(metavar="ARTIFACT", help="The artifact to write; an older artifact is replaced.")],
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Settings in YAML; the defaults are those that win on real data.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=0, max=1024, help="Ray Train workers; 0 trains in this process, without a cluster.")] = 1,
+    storage: Annotated[Path | None, typer.Option(metavar="DIR", help="Where unfinished work is kept, to resume from.")] = None,
+) -> None:
+    """Train both stages with Ray Train and write one artifact. After a failure the same command resumes."""
+    from engine.config import read_config
+    from engine.train import train as train_model
+
+    settings = read_config(config)
+    with shown_progress() as progress:
+        manifest = train_model(dataset, out, settings, workers=workers, storage=storage, report=progress)
+    typer.echo(f"{out}: version {manifest.version}, {len(manifest.sources)} sources, {len(manifest.feature_names)} pair features")
 
 
-@contextmanager
-def shown_progress() -> Iterator[Callable[[str, float], None]]:
-    """Called with (phase, share done): a bar per phase on a terminal, else a line when a phase is done; all on stderr."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda phase, done: console.print(f"{phase}: done", highlight=False) if done >= 1 else None
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as bars:
-        tasks: dict[str, TaskID] = {}
+@app.command(epilog="Example: segue evaluate artifact --challenge challenge.json --truth truth.parquet")
+def evaluate(
+    artifact: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="What `segue train` wrote.")],
+    challenge: Annotated[Path, typer.Option(metavar="FILE", help="Playlists to continue.")],
+    truth: Annotated[Path, typer.Option(metavar="FILE", help="What was hidden from them: pid, category, track_uri.")],
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the report here.")] = None,
+) -> None:
+    """Report how good every source, their union, fusion and the ranker are."""
+    from engine.evaluate import category_table, compare, report, table, write_report
+    from engine.model import open_model
+    from features.challenge import read_challenge, read_truth
 
-        def report(phase: str, done: float) -> None:
-            if phase not in tasks:
-                tasks[phase] = bars.add_task(phase, total=1.0)
-            bars.update(tasks[phase], completed=done)
+    model = open_model(artifact)
+    asked = read_challenge(challenge, model.names.vocabulary)
+    hidden = read_truth(truth, asked.pids, model.names.vocabulary)
+    with shown_progress() as progress:
+        comparison = compare(model.pipeline, asked.queries, hidden.qrels, progress)
+    result = report(comparison, hidden.qrels, hidden.categories, len(model.names.vocabulary), model.config.seed)
+    show_rows("every list", *table(result))
+    show_rows("the ranker by category", *category_table(result))
+    show("what the ranker was given", {name: result[name]["value"] for name in ("recall_ceiling", "union_recall")})
+    if json:
+        write_report(json, result)
 
-        yield report
+
+@app.command(
+    epilog="Examples: segue recommend artifact --challenge challenge.json --out submission.csv;  segue recommend artifact --track ID -k 10"
+)
+def recommend(
+    artifact: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="What `segue train` wrote.")],
+    challenge: Annotated[Path | None, typer.Option(metavar="FILE", help="Write an official submission for these playlists.")] = None,
+    playlists: Annotated[Path | None, typer.Option(metavar="DATASET", help="Write a table for every playlist of this dataset.")] = None,
+    track: Annotated[list[str] | None, typer.Option(metavar="ID", help="A seed track; may be given again.")] = None,
+    title: Annotated[str, typer.Option(help="The playlist's title.")] = "",
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="With --challenge a CSV, with --playlists a parquet table.")] = None,
+    k: Annotated[int, typer.Option("-k", min=1, max=500, help="Tracks a playlist; a submission always has 500.")] = 10,
+    source: Annotated[str | None, typer.Option(help="With --playlists: what this source alone says.")] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Show which sources and features brought each track.")] = False,
+    team: Annotated[str, typer.Option(help="The team named in a submission.")] = "segue",
+    contact: Annotated[str, typer.Option(help="The address named in a submission.")] = "segue@example.org",
+) -> None:
+    """Continue one playlist on the terminal, a challenge's playlists as a submission, or every playlist of a dataset."""
+    from engine.model import open_model
+
+    if challenge and playlists:
+        raise SegueError("recommend: expected one of --challenge and --playlists, found both")
+    if (challenge or playlists) and not out:
+        raise SegueError("recommend: expected --out FILE beside --challenge or --playlists, found none")
+    model = open_model(artifact)
+    if challenge and out:
+        _recommend_challenge(model, challenge, out, team, contact)
+    elif playlists and out:
+        _recommend_playlists(model, playlists, out, k, source)
+    else:
+        _recommend_one(model, track or [], title, k, explain)
 
 
-def _shown(value: Figure) -> str:
-    if isinstance(value, float):
-        return f"{value:,.4f}"
-    return f"{value:,}" if isinstance(value, int) else value
+def _recommend_challenge(model: Model, challenge: Path, out: Path, team: str, contact: str) -> None:
+    from engine.recommend import continue_challenge
+
+    with shown_progress() as progress:
+        unknown = continue_challenge(model, challenge, out, team, contact, progress)
+    typer.echo(f"{out}: 500 tracks a playlist; {unknown} seed tracks are not in the vocabulary")
+
+
+def _recommend_playlists(model: Model, playlists: Path, out: Path, k: int, source: str | None) -> None:
+    from engine.recommend import continue_playlists
+    from features.dataset import Dataset
+
+    with shown_progress() as progress:
+        rows = continue_playlists(model, Dataset.open(playlists), out, k, source, progress)
+    typer.echo(f"{out}: {rows:,} rows")
 
 
 def _leave(message: str, code: int) -> None:

@@ -6,14 +6,11 @@ line is `team_info,<team>,<contact>` and whose others are `pid` and 500 track id
 
 from __future__ import annotations
 
-import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import TextIO
-from uuid import uuid4
 
 from features.domain import SegueError
+from features.files import written_whole
 
 TRACKS_PER_PLAYLIST = 500
 
@@ -35,7 +32,7 @@ def write_submission(
     """
     _require_equal("seeds", len(pids), len(seeds))
     _require_once("playlists", pids)
-    with _replacing(path) as file:
+    with written_whole(path) as scratch, scratch.open("w", encoding="utf-8", newline="") as file:
         file.write(_line(["team_info", team, contact]))
         written = 0
         for written, row in enumerate(track_ids, start=1):
@@ -81,18 +78,3 @@ def _line(fields: Sequence[str]) -> str:
                 "The challenge's checker cannot read it. Rename it."
             )
     return ",".join(fields) + "\n"
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[TextIO]:
-    """A text file under a temporary sibling name that takes its own name only when the block ends well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
-    try:
-        with temporary.open("x", encoding="utf-8", newline="") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

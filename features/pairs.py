@@ -73,7 +73,7 @@ class Facts:
 
     @cached_property
     def postings_lengths(self) -> Floats:
-        return np.diff(self.postings.indptr).astype(np.float32)
+        return np.asarray(np.diff(self.postings.indptr), np.float32)
 
 
 def _thin(postings: sp.csr_matrix, most: int) -> sp.csr_matrix:
@@ -190,7 +190,7 @@ class PairFeatures:
         block = _unknown(len(queries), len(QUERY_FEATURES))
         block[:, 0] = queries.seed_counts()
         block[:, 1] = [bool(title.strip()) for title in queries.titles]
-        for i in np.flatnonzero(queries.seed_counts()):
+        for i in np.flatnonzero(queries.seed_counts()).tolist():
             seeds = queries.seeds_of(i)
             _, per_artist = np.unique(self.facts.artists[seeds], return_counts=True)
             popularity = np.log1p(self.facts.counts[seeds])

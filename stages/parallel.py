@@ -52,7 +52,8 @@ def share_rows(rows: torch.Tensor) -> torch.Tensor:
 def union_over_workers(ids: torch.Tensor, num_ids: int) -> torch.Tensor:
     """The sorted distinct ids (int64, below `num_ids`) that any worker holds."""
     if num_workers() == 1:
-        return torch.unique(ids)
+        own: torch.Tensor = torch.unique(ids)
+        return own
     lengths = torch.zeros(num_workers(), dtype=torch.int64)
     lengths[worker_rank()] = len(ids)
     sum_over_workers(lengths)
@@ -60,5 +61,5 @@ def union_over_workers(ids: torch.Tensor, num_ids: int) -> torch.Tensor:
     padded[: len(ids)] = ids
     gathered = [torch.empty_like(padded) for _ in range(num_workers())]
     dist.all_gather(gathered, padded)
-    everything = torch.unique(torch.cat(gathered))
+    everything: torch.Tensor = torch.unique(torch.cat(gathered))
     return everything[everything < num_ids]

@@ -78,7 +78,7 @@ class AlsRecipe(BaseModel):
         playlists, tracks = (torch.randn(rows, self.dim, generator=generator) * scale for rows in shape)
         return playlists, tracks
 
-    def row_weights(self, counts: Floats, num_columns: int) -> Floats:
+    def row_weights(self, counts: np.ndarray, num_columns: int) -> Floats:
         """(rows,) w of the loss for rows with `counts` entries against `num_columns` columns."""
         reach = counts + num_columns / self.confidence
         return (self.confidence * self.regularization * reach**self.frequency_exponent).astype(np.float32)
@@ -198,7 +198,7 @@ class Als:
         """(q, dim) the least-squares playlist vector of each query's seeds, in closed form; zeros without seeds."""
         vectors = np.zeros((len(queries), self.recipe.dim), np.float32)
         weights = self.recipe.row_weights(queries.seed_counts(), len(self.track_vectors))
-        for i in np.flatnonzero(queries.seed_counts()):
+        for i in np.flatnonzero(queries.seed_counts()).tolist():
             seeds = self.track_vectors[queries.seeds_of(i)]
             system = self.gram + self.recipe.confidence * (seeds.T @ seeds)
             system[np.diag_indices_from(system)] += weights[i]

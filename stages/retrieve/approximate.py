@@ -49,7 +49,7 @@ class ApproximateIndex:
 
     def search(self, query_vectors: Floats, queries: Queries, n: int) -> Retrieved:
         result = topk.empty(len(queries), n)
-        for i in np.flatnonzero(asks(query_vectors)):
+        for i in np.flatnonzero(asks(query_vectors)).tolist():
             excluded = queries.excluded(i)
             lifted = np.append(query_vectors[i], np.float32(0))
             found = self.forest.get_nns_by_vector(lifted, min(n + len(excluded), len(self.tracks)), self.search_nodes)

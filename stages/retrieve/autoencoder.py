@@ -12,7 +12,6 @@ Knows no title, no content and no Ray.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors.numpy import load_file, save_file
 
-from features.domain import Floats, Ints, Offsets, Queries, Retrieved
+from features.domain import Floats, Ints, Queries, Retrieved
 from features.interactions import Interactions
 from stages import parallel
 from stages.protocols import Report, Visible, require_finite, silent
@@ -144,8 +143,10 @@ class _Trainer:
         row_of = torch.repeat_interleave(torch.arange(len(held)), lengths)
         columns = torch.from_numpy(np.searchsorted(sample, np.concatenate(held)))
         per_entry = total[row_of] - logits[row_of, columns]
+        # by the root of the length: long playlists teach more than short ones, but not in proportion
         per_playlist = torch.zeros(len(held)).index_add(0, row_of, per_entry) / lengths.sqrt()
-        return (per_playlist + kl_weight * kl).sum()
+        summed_loss: torch.Tensor = (per_playlist + kl_weight * kl).sum()
+        return summed_loss
 
     def _update(self, loss: torch.Tensor, rows: dict[str, torch.Tensor], sample: torch.Tensor) -> None:
         self._dense.zero_grad()
@@ -158,7 +159,7 @@ class _Trainer:
             gradient = parallel.sum_over_workers(_gradient(rows[name]))
             table.grad = torch.sparse_coo_tensor(sample[None], gradient, table.shape, is_coalesced=True, check_invariants=False)
         self._dense.step()
-        self._sparse.step()
+        self._sparse.step()  # type: ignore[no-untyped-call]
 
 
 def _gradient(rows: torch.Tensor) -> torch.Tensor:
@@ -199,7 +200,7 @@ class Autoencoder:
     def query_vectors(self, queries: Queries) -> Floats:
         """(q, dim + 1) the decoded mean of each query's seeds and a 1 for the bias; zeros without seeds."""
         vectors = np.zeros((len(queries), self.recipe.dim + 1), np.float32)
-        asked = np.flatnonzero(queries.seed_counts())
+        asked = np.flatnonzero(queries.seed_counts()).tolist()
         summed = [self.input_vectors[s].sum(0) / np.sqrt(len(s)) for s in (queries.seeds_of(i) for i in asked)]
         if summed:
             encoded = np.tanh(np.stack(summed) + self.layers["bias"])

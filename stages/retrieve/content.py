@@ -46,7 +46,7 @@ class ContractiveRecipe(BaseModel):
         generator = torch.Generator().manual_seed(visible.seed)
         for epoch in range(self.epochs):
             order = torch.randperm(len(inputs), generator=generator)
-            losses = [self._step(model, optimizer, inputs[batch]) for batch in order.split(self.batch_size)]
+            losses = [self._step(model, optimizer, inputs[batch]) for batch in torch.split(order, self.batch_size)]
             report("content", (epoch + 1) / self.epochs, {"loss": float(np.mean(losses))})
         with torch.no_grad():
             hidden = require_finite("content vectors", model.encode(inputs).numpy())
@@ -71,7 +71,7 @@ class ContractiveRecipe(BaseModel):
 def _to_unit_range(matrix: Floats) -> Floats:
     """Each column from 0 to 1, as the sigmoid output needs; a constant column is 0."""
     low, high = matrix.min(axis=0), matrix.max(axis=0)
-    return ((matrix - low) / np.where(high > low, high - low, 1)).astype(np.float32)
+    return np.asarray((matrix - low) / np.where(high > low, high - low, 1), np.float32)
 
 
 class _ContractiveAutoencoder(torch.nn.Module):
@@ -112,7 +112,7 @@ class Contractive:
     def query_vectors(self, queries: Queries) -> Floats:
         """(q, dim) the direction of the seeds' mean, so that scores are cosines; zeros without seeds."""
         vectors = np.zeros((len(queries), self.track_vectors.shape[1]), np.float32)
-        for i in np.flatnonzero(queries.seed_counts()):
+        for i in np.flatnonzero(queries.seed_counts()).tolist():
             mean = self.track_vectors[queries.seeds_of(i)].mean(axis=0)
             vectors[i] = mean / max(float(np.linalg.norm(mean)), 1e-9)
         return vectors

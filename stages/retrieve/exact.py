@@ -51,7 +51,7 @@ class ExactIndex:
         while start < len(self.tracks) and len(open_queries):
             block = slice(start, start + size)
             scores = query_vectors[open_queries] @ self.vectors[block].T
-            for row, i in enumerate(open_queries):
+            for row, i in enumerate(open_queries.tolist()):
                 kept[i] = self._merge(kept[i], self.tracks[block], scores[row], n + len(excluded[i]))
             start, size = start + size, size * 2
             if start < len(self.tracks):

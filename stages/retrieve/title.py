@@ -76,7 +76,7 @@ class TitleRecipe(BaseModel):
 def normalise(title: str) -> str:
     """Case, accents, punctuation and long repeats dropped; an emoji stays, as a word of its own."""
     folded = unicodedata.normalize("NFKD", title[:LONGEST_TITLE]).casefold()
-    letters = "".join(c for c in folded if not unicodedata.combining(c) and c not in "'’\ufe0f\u200d")
+    letters = "".join(c for c in folded if not unicodedata.combining(c) and c not in "'\u2019\ufe0f\u200d")
     spaced = "".join(f" {c} " if unicodedata.category(c) == "So" else c for c in letters)
     return " ".join(
         re.sub(r"(.)\1{2,}", r"\1\1", word) for word in re.findall(r"[^\W_]+|[^\w\s.,;:!?()\[\]{}<>\"*&+/\\|~#@$%^=_-]", spaced)

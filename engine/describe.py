@@ -1,0 +1,44 @@
+"""What `segue describe` shows of an artifact: what it is, its sources and what was measured when it was made.
+
+Input: a manifest. Output: figures by heading. Knows no file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from engine.artifact import Manifest
+
+Figure = float | int | str
+MOST_FEATURES = 15
+
+
+def figures(manifest: Manifest) -> dict[str, dict[str, Figure]]:
+    """Headings in the order they are read in."""
+    made = manifest.metrics
+    return {
+        "artifact": {
+            "version": manifest.version,
+            "created": manifest.created.isoformat(),
+            "git commit": manifest.git_commit,
+            "seed": manifest.seed,
+            "tracks": manifest.num_tracks,
+            "pair features": len(manifest.feature_names),
+            "MiB on disk": sum(file.size for file in manifest.files.values()) / 2**20,
+            "masked playlists checked": made.get("queries", 0),
+            "recall ceiling there": made.get("recall_ceiling") or "not measured",
+        },
+        "sources": {name: _in_words(source.model_dump(exclude_none=True)) for name, source in manifest.sources.items()},
+        "on masked playlists no model learned from": {name: _in_words(of) for name, of in made.get("check", {}).items()},
+        "share of the ranker's gain": dict(list(_largest(made.get("importance", {})).items())[:MOST_FEATURES]),
+        "libraries": dict(manifest.libraries),
+    }
+
+
+def _largest(shares: Mapping[str, float]) -> dict[str, float]:
+    return dict(sorted(shares.items(), key=lambda item: -item[1]))
+
+
+def _in_words(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value:.4f}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items())

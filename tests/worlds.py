@@ -1,0 +1,136 @@
+"""Small worlds in memory, with an answer that is known beforehand.
+
+In the checkerboard (the test world of the library implicit) even playlists hold even tracks and odd playlists odd ones,
+some left out. Whoever is asked with even tracks, or with a title of even playlists, must be told an even track first.
+The last tracks are held by nobody; what they are made of still says whether they are even.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from features.catalog import Catalog
+from features.dataset import Dataset
+from features.domain import Floats, Ints, Queries, Query
+from features.interactions import Interactions
+from features.schema import CATALOG, PLAYLISTS
+from features.vocabulary import Vocabulary
+from stages.protocols import Visible
+
+WORDS = ("drive", "gym", "rain", "sunday", "kitchen")
+PARITIES = ("even", "odd")
+
+
+def ints(*values: int) -> Ints:
+    return np.array(values, np.int32)
+
+
+def query(*seeds: int, title: str = "", exclude: Iterable[int] = ()) -> Query:
+    return Query(ints(*seeds), title, ints(*exclude))
+
+
+def queries(*asked: Query) -> Queries:
+    return Queries.of(asked)
+
+
+def interactions(
+    rows: Sequence[Sequence[int]], num_tracks: int, titles: Sequence[str] | None = None, plays: Sequence[float] | None = None
+) -> Interactions:
+    """Playlist `i` holds `rows[i]`, in that order; `plays` over all rows one after the other, else 1 each."""
+    tracks = np.array([track for row in rows for track in row], np.int32)
+    return Interactions(
+        tracks=tracks,
+        plays=np.ones(len(tracks), np.float32) if plays is None else np.array(plays, np.float32),
+        offsets=np.concatenate([[0], np.cumsum([len(row) for row in rows], dtype=np.int64)]).astype(np.int64),
+        titles=("",) * len(rows) if titles is None else tuple(titles),
+        num_tracks=num_tracks,
+    )
+
+
+def catalog(num_tracks: int, **columns: Sequence[Any]) -> Catalog:
+    """`columns` are known, everything else is null."""
+    nothing = {name: pl.Series([None] * num_tracks, dtype=dtype) for name, dtype in CATALOG.items()}
+    known = {name: pl.Series(values, dtype=CATALOG[name]) for name, values in columns.items()}
+    return Catalog(pl.DataFrame(nothing | known))
+
+
+def visible(held: Interactions, described: Catalog | None = None, content: Floats | None = None, seed: int = 0) -> Visible:
+    """What may be learned from; without more said, nothing is known of a track but who holds it."""
+    nothing = np.empty((held.num_tracks, 0), np.float32)
+    return Visible(held, described or catalog(held.num_tracks), nothing if content is None else content, seed)
+
+
+def dataset(held: Interactions, described: Catalog | None = None, challenge: Iterable[int] = ()) -> Dataset:
+    """As `segue ingest` would leave it; the playlists of `challenge` are challenge playlists."""
+    of_challenge = set(challenge)
+    table = pl.DataFrame(
+        {
+            "playlist_id": [f"p{i}" for i in range(held.num_playlists)],
+            "title": list(held.titles),
+            "num_followers": [1] * held.num_playlists,
+            "is_challenge": [i in of_challenge for i in range(held.num_playlists)],
+        },
+        schema=PLAYLISTS,
+    )
+    vocabulary = Vocabulary([f"t{i}" for i in range(held.num_tracks)])
+    return Dataset(vocabulary, described or catalog(held.num_tracks), table, held, "a world in memory")
+
+
+@dataclass(frozen=True)
+class Checkerboard:
+    """`num_held` tracks that playlists hold, then some that nobody holds."""
+
+    visible: Visible
+    num_held: int
+
+    @property
+    def num_tracks(self) -> int:
+        return self.visible.num_tracks
+
+    @property
+    def held(self) -> Interactions:
+        return self.visible.interactions
+
+    def dataset(self) -> Dataset:
+        return dataset(self.held, self.visible.catalog)
+
+    def questions(self, count: int = 10) -> Queries:
+        """What the first `count` playlists would ask: with their tracks, and their titles."""
+        return Queries.of(Query(self.held.tracks_of(i), self.held.titles[i]) for i in range(count))
+
+    def precision_at_1(self, first: Ints) -> float:
+        """The share of `questions()` whose first answer (q,) is of their parity; NO_TRACK is of none."""
+        return float(np.mean((first >= 0) & (first % 2 == np.arange(len(first)) % 2)))
+
+    def but(self, **changes: Any) -> Visible:
+        """What is visible of it, with some of it changed."""
+        return replace(self.visible, **changes)
+
+
+def checkerboard(num_playlists: int = 60, num_held: int = 280, num_cold: int = 4, share: float = 0.5, seed: int = 7) -> Checkerboard:
+    """Each playlist holds about `share` of the held tracks of its parity, never fewer than five less than all."""
+    random = np.random.default_rng(seed)
+    num_tracks = num_held + num_cold
+    tracks = np.arange(num_tracks)
+    rows, titles = [], []
+    for playlist in range(num_playlists):
+        of_parity = np.arange(playlist % 2, num_held, 2)
+        size = min(max(1, round(share * len(of_parity))), len(of_parity) - 5)
+        rows.append(random.permutation(of_parity)[:size].tolist())
+        titles.append(f"{PARITIES[playlist % 2]} {WORDS[playlist // 2 % len(WORDS)]}")
+    described = catalog(
+        num_tracks,
+        title=[f"track {track}" for track in tracks],
+        artist=[f"{PARITIES[track % 2]} artist {track // 2 % 8}" for track in tracks],
+        album=[f"album {track // 2 % 16}" for track in tracks],
+        energy=np.where(tracks % 2, 0.8, 0.2) + random.normal(0, 0.02, num_tracks),
+        danceability=np.where(tracks % 2, 0.3, 0.7) + random.normal(0, 0.02, num_tracks),
+    )
+    sound = np.stack([described.table[name].to_numpy() for name in ("energy", "danceability")], axis=1)
+    content = np.concatenate([sound, random.normal(0, 0.05, (num_tracks, 2))], axis=1).astype(np.float32)
+    return Checkerboard(visible(interactions(rows, num_tracks, titles), described, content, seed), num_held)
