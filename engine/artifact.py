@@ -12,16 +12,13 @@ import ctypes
 import hashlib
 import json
 import os
-import platform
 import shutil
 import stat
-import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, Literal
@@ -31,6 +28,7 @@ import numpy as np
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticSerializationError
 
+from engine.circumstances import git_commit, libraries
 from features.arrays import RETRAIN
 from features.domain import SegueError
 
@@ -38,7 +36,6 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 SUFFIXES = (".json", ".npy", ".safetensors", ".parquet", ".ann", ".txt")
 """Plain formats only: none of them can run code when it is read."""
-LIBRARIES = ("annoy", "lightgbm", "numpy", "polars", "ray", "safetensors", "scipy", "torch")
 VERSION_LENGTH = 12
 BUFFER = 1 << 20
 
@@ -181,8 +178,8 @@ def _manifest(description: Description, files: Mapping[str, FileEntry]) -> Manif
     except PydanticSerializationError as error:
         raise SegueError(f"manifest: expected text, numbers, lists and mappings, found {error}. Convert it before describing.") from error
     content["format_version"] = FORMAT_VERSION
-    content["git_commit"] = _git_commit()
-    content["libraries"] = _libraries()
+    content["git_commit"] = git_commit()
+    content["libraries"] = libraries()
     content["files"] = {name: entry.model_dump() for name, entry in files.items()}
     return Manifest.model_validate(content | {"created": datetime.now(UTC).replace(microsecond=0), "version": _version(content)})
 
@@ -339,18 +336,3 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _libraries() -> dict[str, str]:
-    """Version by name, without importing one of them."""
-    return {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}}
-
-
-def _git_commit() -> str:
-    """The checkout's commit, with `-dirty` where files were changed; `unknown` outside a checkout."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        answer = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=30, check=False)
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-    return answer.stdout.strip() or "unknown"

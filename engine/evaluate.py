@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine import metrics
+from engine.circumstances import circumstances
 from engine.pipeline import Pipeline, answer, batches
 from features.domain import Candidates, Ints, Qrels, Queries, Ranking
 from features.files import written_whole
@@ -96,8 +97,8 @@ def report(comparison: Comparison, qrels: Qrels, categories: Ints, num_tracks: i
 
 
 def write_report(path: Path, report: Mapping[str, Any]) -> None:
-    """JSON; a metric of no query is null."""
-    text = json.dumps(_without_nan(report), indent=1)
+    """JSON, with what it was measured with; a metric of no query is null."""
+    text = json.dumps(_without_nan({"circumstances": circumstances(), **report}), indent=1)
     with written_whole(path) as scratch:
         scratch.write_text(text + "\n", encoding="utf-8")
 

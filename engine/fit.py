@@ -11,9 +11,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
+import torch
 
 from engine import metrics
 from engine.config import Config
@@ -24,6 +26,7 @@ from features.interactions import Interactions
 from features.pairs import Facts
 from features.schema import IS_CHALLENGE
 from features.split import Split, hide
+from stages import parallel
 from stages.protocols import Report, Retriever, Visible, silent
 from stages.rank.examples import Examples, sample
 from stages.rank.fusion import Fusion
@@ -33,13 +36,23 @@ LONG_LIST = 500
 """Examples come from the candidates of a list of this length, the longest that can be asked for."""
 FUSION_QUERIES = 300
 """Queries that the fusion's weights are read from."""
+MASKED = "masked"
+"""The stage in which the sources see the masked playlists' seeds alone."""
+
+
+class Saved(Protocol):
+    """A source as far as writing it down goes: in memory, or already in files."""
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Writes plain files into the existing, empty `folder`; returns what the manifest should say of it."""
+        ...
 
 
 @dataclass(frozen=True)
 class Trained:
     """All that a training made; what `engine.model` writes down."""
 
-    sources: Mapping[str, Retriever]
+    sources: Mapping[str, Saved]
     facts: Facts
     fusion: Fusion
     ranker: LambdaMart
@@ -49,12 +62,17 @@ class Trained:
 def train(dataset: Dataset, config: Config, threads: int = 1, report: Report = silent) -> Trained:
     """Every phase in this process, one after the other."""
     split = masked(dataset, config)
-    first = masked_pipeline(dataset, split, config, report)
+    first = masked_pipeline(dataset, split, config, staged(report, MASKED))
     examples = make_examples(split, learn_from(split, config), first, config, report)
     ranker = config.ranker.fit(examples, config.seed, threads, report=report)
     figures = check(split, first, ranker, config)
     everything = visible(dataset, dataset.interactions, config)
     return Trained(fit_sources(everything, config, report), facts(everything), first.second.fusion, ranker, figures)
+
+
+def staged(report: Report, stage: str) -> Report:
+    """A report whose phases are told apart from those of the same source in another stage; `stage` may be empty."""
+    return lambda phase, done, figures: report(f"{stage} {phase}".strip(), done, figures)
 
 
 def visible(dataset: Dataset, interactions: Interactions, config: Config) -> Visible:
@@ -83,13 +101,13 @@ def masked_pipeline(dataset: Dataset, split: Split, config: Config, report: Repo
     """Sources that saw only what the split left visible, and fusion weighed by how they do on some of its queries."""
     data = visible(dataset, split.visible, config)
     sources = fit_sources(data, config, report)
-    queries, qrels = select(split, learn_from(split, config)[:FUSION_QUERIES])
-    return Pipeline(sources, second_stage(sources, facts(data), weigh(sources, queries, qrels), None, config.candidates))
+    return Pipeline(sources, second_stage(sources, facts(data), weigh(sources, split, config), None, config.candidates))
 
 
-def weigh(sources: Mapping[str, Retriever], queries: Queries, qrels: Qrels) -> Fusion:
+def weigh(sources: Mapping[str, Retriever], split: Split, config: Config) -> Fusion:
     """Each source weighs as much as its own nDCG, so that a weak source cannot outvote a strong one."""
-    found = {name: _mean_ndcg(alone(source, queries, LONG_LIST), qrels) for name, source in sources.items()}
+    queries, qrels = select(split, learn_from(split, config)[:FUSION_QUERIES])
+    found = {name: _mean_ndcg(source, queries, qrels) for name, source in sources.items()}
     best = max(found.values()) or 1.0
     return Fusion({name: value / best for name, value in found.items()})
 
@@ -100,19 +118,38 @@ def alone(source: Retriever, queries: Queries, k: int) -> Ranking:
     return Ranking(retrieved.tracks, retrieved.scores)
 
 
-def _mean_ndcg(ranking: Ranking, qrels: Qrels) -> float:
-    return float(np.mean(metrics.ndcg(metrics.judge(ranking, qrels), LONG_LIST))) if len(qrels) else 1.0
+def _mean_ndcg(source: Retriever, queries: Queries, qrels: Qrels) -> float:
+    """Over all queries, of which each worker asks its shard; the same number however many workers there are."""
+    if not len(queries):
+        return 1.0
+    start, stop = parallel.shard(len(queries))
+    values = torch.zeros(len(queries), dtype=torch.float64)
+    if start < stop:
+        ranking = alone(source, queries.part(start, stop), LONG_LIST)
+        values[start:stop] = torch.from_numpy(metrics.ndcg(metrics.judge(ranking, qrels.part(start, stop)), LONG_LIST))
+    return float(np.mean(parallel.sum_over_workers(values).numpy()))
 
 
 def _is_for_check(split: Split, config: Config) -> np.ndarray:
     """(q,) which queries no model learns from: by a hash of the playlist, so that order and workers do not matter."""
-    digests = (hashlib.blake2b(f"{config.seed} {playlist}".encode(), digest_size=4).digest() for playlist in split.playlists)
-    return np.array([int.from_bytes(digest, "big") < config.examples.check_share * 2**32 for digest in digests], bool)
+    return _digests(f"{config.seed}", split.playlists) < config.examples.check_share * 2**32
+
+
+def _digests(salt: str, playlists: Ints) -> np.ndarray:
+    """(len(playlists),) an even number from 0 to 2^32 for each playlist, which depends on nothing else but `salt`."""
+    digests = (hashlib.blake2b(f"{salt} {playlist}".encode(), digest_size=4).digest() for playlist in playlists)
+    return np.array([int.from_bytes(digest, "big") for digest in digests], np.int64)
 
 
 def learn_from(split: Split, config: Config) -> Ints:
     """The queries of the split that the ranker learns from."""
     return np.flatnonzero(~_is_for_check(split, config)).astype(np.int32)
+
+
+def share_of(split: Split, chosen: Ints, worker: int, workers: int) -> Ints:
+    """Those of the `chosen` queries whose examples `worker` makes: whole queries, by a hash of the playlist."""
+    own: Ints = chosen[_digests("worker", split.playlists[chosen]) % workers == worker]
+    return own
 
 
 def select(split: Split, chosen: Ints) -> tuple[Queries, Qrels]:

@@ -33,6 +33,11 @@ class Catalog:
         return _dense(self.table[ARTIST])
 
     @cached_property
+    def artist_names(self) -> tuple[str, ...]:
+        """(num_artists,) by dense artist index."""
+        return tuple(_names(self.table[ARTIST]).to_list())
+
+    @cached_property
     def albums(self) -> Ints:
         """(num_tracks,) dense index of (artist, album), UNKNOWN where the album is not known."""
         both = pl.concat_str(pl.col(ALBUM), pl.col(ARTIST).fill_null(""), separator="\x1f")
@@ -41,6 +46,10 @@ class Catalog:
 
 def _dense(names: pl.Series) -> Ints:
     """Indices in order of first appearance, so that they do not depend on the platform's sorting."""
-    index = names.drop_nulls().unique(maintain_order=True)
-    mapping = {name: i for i, name in enumerate(index.to_list())}
+    mapping = {name: i for i, name in enumerate(_names(names).to_list())}
     return np.array([mapping.get(name, UNKNOWN) for name in names.to_list()], np.int32)
+
+
+def _names(names: pl.Series) -> pl.Series:
+    """Each known name once, in order of first appearance."""
+    return names.drop_nulls().unique(maintain_order=True)

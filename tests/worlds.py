@@ -22,8 +22,9 @@ from features.schema import CATALOG, PLAYLISTS
 from features.vocabulary import Vocabulary
 from stages.protocols import Visible
 
-WORDS = ("drive", "gym", "rain", "sunday", "kitchen")
 PARITIES = ("even", "odd")
+WORDS = (("drive", "gym", "rain"), ("sunday", "kitchen", "party"))
+"""Of the titles, by parity."""
 
 
 def ints(*values: int) -> Ints:
@@ -122,7 +123,7 @@ def checkerboard(num_playlists: int = 60, num_held: int = 280, num_cold: int = 4
         of_parity = np.arange(playlist % 2, num_held, 2)
         size = min(max(1, round(share * len(of_parity))), len(of_parity) - 5)
         rows.append(random.permutation(of_parity)[:size].tolist())
-        titles.append(f"{PARITIES[playlist % 2]} {WORDS[playlist // 2 % len(WORDS)]}")
+        titles.append(f"{PARITIES[playlist % 2]} {WORDS[playlist % 2][playlist // 2 % 3]}")
     described = catalog(
         num_tracks,
         title=[f"track {track}" for track in tracks],

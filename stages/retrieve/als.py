@@ -28,6 +28,7 @@ import scipy.sparse as sp
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
+from features.arrays import load_array, save_array
 from features.domain import Floats, Queries, Retrieved
 from stages import parallel
 from stages.protocols import Report, Visible, require_finite, silent
@@ -69,7 +70,8 @@ class AlsRecipe(BaseModel):
 
     def open(self, folder: Path, num_tracks: int) -> Als:
         vectors = open_vectors(folder, (num_tracks, self.dim))
-        return Als(self, vectors, np.load(folder / "gram.npy", allow_pickle=False), self.index.open(folder, self.dim))
+        gram = load_array(folder / "gram.npy", dtype=np.float32, shape=(self.dim, self.dim))
+        return Als(self, vectors, gram, self.index.open(folder, self.dim))
 
     def _start(self, shape: tuple[int, int], seed: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Small random factors, the same on every worker."""
@@ -210,5 +212,5 @@ class Als:
 
     def save(self, folder: Path) -> dict[str, Any]:
         save_vectors(folder, self.track_vectors)
-        np.save(folder / "gram.npy", self.gram)
+        save_array(folder / "gram.npy", self.gram)
         return {"kind": "als", "dimension": self.recipe.dim, "metric": "inner product", **self.index.save(folder)}

@@ -17,6 +17,7 @@ from typing import Any, Self
 import numpy as np
 from annoy import AnnoyIndex
 
+from features.arrays import load_array, save_array
 from features.domain import Floats, Ints, Queries, Retrieved, SegueError
 from stages.retrieve import topk
 from stages.retrieve.index import asks
@@ -58,8 +59,8 @@ class ApproximateIndex:
         return Retrieved(result.tracks, result.scores, query_vectors)
 
     def save(self, folder: Path) -> dict[str, Any]:
-        np.save(folder / "index_vectors.npy", self.vectors)
-        np.save(folder / "index_tracks.npy", self.tracks)
+        save_array(folder / "index_vectors.npy", self.vectors)
+        save_array(folder / "index_tracks.npy", self.tracks)
         with TemporaryDirectory(dir=folder) as scratch:  # Annoy's save maps the file it writes: write aside, then move
             self.forest.save(str(Path(scratch) / FILE))
             Path(scratch, FILE).rename(folder / FILE)
@@ -67,11 +68,13 @@ class ApproximateIndex:
 
     @classmethod
     def open(cls, folder: Path, dim: int, search_nodes: int) -> Self:
-        vectors, tracks = (np.load(folder / f"index_{name}.npy", mmap_mode="r", allow_pickle=False) for name in ("vectors", "tracks"))
-        if vectors.shape != (len(tracks), dim):
-            raise SegueError(f"{folder}: expected index vectors of shape {(len(tracks), dim)}, found {vectors.shape}. Train again")
+        tracks = load_array(folder / "index_tracks.npy", dtype=np.int32, shape=(None,), mmap=True)
+        vectors = load_array(folder / "index_vectors.npy", dtype=np.float32, shape=(len(tracks), dim), mmap=True)
         forest = AnnoyIndex(dim + 1, "angular")
-        forest.load(str(folder / FILE))
+        try:
+            forest.load(str(folder / FILE))
+        except OSError as error:
+            raise SegueError(f"{folder / FILE}: expected an Annoy file of {len(tracks)} vectors, found {error}. Train again") from error
         if forest.get_n_items() != len(tracks):
             raise SegueError(f"{folder / FILE}: expected {len(tracks)} vectors, found {forest.get_n_items()}. Train again")
         return cls(forest, vectors, tracks, search_nodes)

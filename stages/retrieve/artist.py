@@ -15,6 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 from pydantic import BaseModel, ConfigDict, Field
 
+from features.arrays import load_array, save_array
 from features.catalog import UNKNOWN
 from features.domain import Ints, Queries, Retrieved
 from stages.protocols import Report, Visible, silent
@@ -30,19 +31,22 @@ class ArtistRecipe(BaseModel):
     tracks_per_artist: int = Field(200, ge=1)
 
     def fit(self, visible: Visible, report: Report = silent) -> Artist:
-        artists, counts = visible.catalog.artists, visible.interactions.track_counts
-        known = np.flatnonzero(artists != UNKNOWN)
-        num_artists = int(artists.max(initial=-1)) + 1
-        rank = _rank_within(artists[known], -counts[known])
-        kept = known[rank < self.tracks_per_artist]
-        scores = np.log1p(counts[kept]).astype(np.float32) + np.float32(1e-3)
-        tracks = sp.csr_matrix((scores, (artists[kept], kept)), shape=(num_artists, visible.num_tracks))
+        tracks = most_held(visible.catalog.artists, visible.interactions.track_counts, self.tracks_per_artist)
+        tracks.data = np.log1p(tracks.data) + np.float32(1e-3)  # a track nobody holds is still its artist's
         report("artist", 1.0, {})
-        return Artist(artists, tracks)
+        return Artist(visible.catalog.artists, tracks)
 
     def open(self, folder: Path, num_tracks: int) -> Artist:
-        artists = np.load(folder / "artists.npy", mmap_mode="r", allow_pickle=False)
+        artists = load_array(folder / "artists.npy", dtype=np.int32, shape=(num_tracks,), mmap=True)
         return Artist(artists, open_sparse(folder, "tracks", num_tracks))
+
+
+def most_held(artists: Ints, counts: np.ndarray, most: int) -> sp.csr_matrix:
+    """(num_artists, num_tracks) the counts of each artist's `most` most held tracks."""
+    known = np.flatnonzero(artists != UNKNOWN)
+    kept = known[_rank_within(artists[known], -counts[known]) < most]
+    shape = (int(artists.max(initial=UNKNOWN)) + 1, len(artists))
+    return sp.csr_matrix((counts[kept].astype(np.float32), (artists[kept], kept)), shape=shape)
 
 
 def _rank_within(groups: np.ndarray, keys: np.ndarray) -> np.ndarray:
@@ -78,6 +82,6 @@ class Artist:
         return topk.top_of_sparse((seeds @ self.tracks).tocsr(), queries, n)
 
     def save(self, folder: Path) -> dict[str, Any]:
-        np.save(folder / "artists.npy", self.artists)
+        save_array(folder / "artists.npy", self.artists)
         save_sparse(folder, "tracks", self.tracks)
         return {"kind": "artist", "artists": int(self.tracks.shape[0])}

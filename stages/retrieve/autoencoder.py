@@ -19,15 +19,18 @@ from typing import Any
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from features.domain import Floats, Ints, Queries, Retrieved
+from features.arrays import load_array, save_array
+from features.domain import Floats, Ints, Queries, Retrieved, SegueError
 from features.interactions import Interactions
 from stages import parallel
 from stages.protocols import Report, Visible, require_finite, silent
 from stages.retrieve.index import Index, IndexRecipe
 from stages.retrieve.vectors import open_vectors, save_vectors
 
+LAYERS = "layers.safetensors"
 LONGEST_INPUT = 250
 """Tracks of one playlist shown to the encoder at once."""
 
@@ -59,8 +62,26 @@ class AutoencoderRecipe(BaseModel):
 
     def open(self, folder: Path, num_tracks: int) -> Autoencoder:
         vectors = open_vectors(folder, (num_tracks, self.dim + 1))
-        inputs = np.load(folder / "input_vectors.npy", mmap_mode="r", allow_pickle=False)
-        return Autoencoder(self, vectors, inputs, load_file(folder / "layers.safetensors"), self.index.open(folder, self.dim + 1))
+        inputs = load_array(folder / "input_vectors.npy", dtype=np.float32, shape=(num_tracks, self.dim), mmap=True)
+        return Autoencoder(self, vectors, inputs, _open_layers(folder / LAYERS, self.dim), self.index.open(folder, self.dim + 1))
+
+
+def _open_layers(path: Path, dim: int) -> dict[str, Floats]:
+    """What `Autoencoder.save` wrote; other names or shapes than those of `_Network` are an error."""
+    matrices = ("mean", "log_variance", "decode")
+    wanted = {"bias": (dim,), **{f"{name}.bias": (dim,) for name in matrices}, **{f"{name}.weight": (dim, dim) for name in matrices}}
+    try:
+        layers = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise SegueError(f"{path}: expected the layers {_form(wanted)}, found {error}. Train again") from error
+    found = {name: layer.shape for name, layer in layers.items()}
+    if found != wanted or any(layer.dtype != np.float32 for layer in layers.values()):
+        raise SegueError(f"{path}: expected the float32 layers {_form(wanted)}, found {_form(found)}. Train again")
+    return layers
+
+
+def _form(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    return ", ".join(f"{name} {shape}" for name, shape in sorted(shapes.items()))
 
 
 class _Network(torch.nn.Module):
@@ -95,9 +116,17 @@ class _Trainer:
         self.tables = {"in": torch.randn(num_tracks, dim) * 0.1, "out": out}
         self._dense = torch.optim.Adam(self.network.parameters(), lr=recipe.learning_rate)
         self._sparse = torch.optim.SparseAdam(list(self.tables.values()), lr=recipe.learning_rate * 2)
-        shares = interactions.track_counts / max(interactions.num_playlists, 1)
-        left_out = (1 - shares) ** recipe.batch_size * (1 - min(recipe.negatives / num_tracks, 1))
-        self._log_chance = torch.from_numpy(np.log1p(-left_out.clip(0, 1 - 1e-9)).astype(np.float32))
+        self._log_chance = torch.from_numpy(self._log_chances())
+
+    def _log_chances(self) -> Floats:
+        """(num_tracks,) how likely each track is in the softmax of a step: in a playlist of the batch, or drawn."""
+        teaching = self.interactions.lengths() >= 2
+        held_by = np.bincount(
+            self.interactions.tracks[np.repeat(teaching, self.interactions.lengths())], minlength=self.interactions.num_tracks
+        )
+        not_in_batch = (1 - min(self.recipe.batch_size / max(int(teaching.sum()), 1), 1)) ** held_by
+        not_drawn = 1 - min(self.recipe.negatives / self.interactions.num_tracks, 1)
+        return np.log1p(-(not_in_batch * not_drawn).clip(0, 1 - 1e-9)).astype(np.float32)
 
     def epoch(self, epoch: int) -> float:
         """The mean loss per playlist over one pass."""
@@ -112,12 +141,11 @@ class _Trainer:
         """All workers draw the same numbers; each then works on its own share of the batch."""
         shown = _shown(self.interactions, playlists, self.random)
         noise = torch.from_numpy(self.random.standard_normal((len(playlists), self.recipe.dim), dtype=np.float32))
-        drawn = self.random.integers(0, self.interactions.num_tracks, self.recipe.negatives)
+        num_tracks = self.interactions.num_tracks
+        drawn = self.random.choice(num_tracks, min(self.recipe.negatives, num_tracks), replace=False, shuffle=False)
         start, stop = parallel.shard(len(playlists))
         held = [self.interactions.tracks_of(p) for p in playlists[start:stop]]
-        sample = parallel.union_over_workers(
-            torch.from_numpy(np.concatenate([*held, drawn]).astype(np.int64)), self.interactions.num_tracks
-        )
+        sample = parallel.union_over_workers(torch.from_numpy(np.concatenate([*held, drawn]).astype(np.int64)), num_tracks)
         rows = {name: table[sample].requires_grad_() for name, table in self.tables.items()}
         loss = self._loss(rows, sample.numpy(), shown[start:stop], held, noise[start:stop], kl_weight) / len(playlists)
         self._update(loss, rows, sample)
@@ -217,6 +245,6 @@ class Autoencoder:
 
     def save(self, folder: Path) -> dict[str, Any]:
         save_vectors(folder, self.track_vectors)
-        np.save(folder / "input_vectors.npy", self.input_vectors)
-        save_file({name: np.ascontiguousarray(layer) for name, layer in self.layers.items()}, folder / "layers.safetensors")
+        save_array(folder / "input_vectors.npy", self.input_vectors)
+        save_file({name: np.ascontiguousarray(layer) for name, layer in self.layers.items()}, folder / LAYERS)
         return {"kind": "autoencoder", "dimension": self.recipe.dim + 1, "metric": "inner product", **self.index.save(folder)}

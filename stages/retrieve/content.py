@@ -23,6 +23,9 @@ from stages.protocols import Report, Visible, require_finite, silent
 from stages.retrieve.index import Index, IndexRecipe
 from stages.retrieve.vectors import open_vectors, save_vectors
 
+FAINT = 1e-5
+"""A hidden vector nearer than this to the mean differs from it by rounding alone."""
+
 
 class ContractiveRecipe(BaseModel):
     """Size, penalty and length of the training."""
@@ -103,10 +106,12 @@ class Contractive:
 
     @classmethod
     def of(cls, recipe: ContractiveRecipe, hidden: Floats, seed: int) -> Contractive:
-        centred = hidden - hidden.mean(axis=0)  # ReLU units are never negative: without this all cosines are near 1
+        centred = (hidden - hidden.mean(axis=0, dtype=np.float64)).astype(
+            np.float32
+        )  # ReLU units are never negative: without this all cosines are near 1
         lengths = np.linalg.norm(centred, axis=1, keepdims=True)
-        vectors = np.divide(centred, lengths, out=np.zeros_like(centred), where=lengths > 1e-6)
-        known = np.flatnonzero(lengths[:, 0] > 1e-6).astype(np.int32)
+        vectors = np.divide(centred, lengths, out=np.zeros_like(centred), where=lengths > FAINT)
+        known = np.flatnonzero(lengths[:, 0] > FAINT).astype(np.int32)
         return cls(recipe, vectors, recipe.index.build(vectors, known, seed))
 
     def query_vectors(self, queries: Queries) -> Floats:

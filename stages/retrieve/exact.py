@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from features.arrays import load_array, save_array
 from features.domain import Floats, Ints, Queries, Retrieved
 from stages.retrieve import topk
 from stages.retrieve.index import asks
@@ -72,12 +73,13 @@ class ExactIndex:
         return len(kept[1]) < n or bool(reach * self.lengths[start] * 1.000_01 >= kept[1][-1])
 
     def save(self, folder: Path) -> dict[str, Any]:
-        np.save(folder / "index_vectors.npy", self.vectors)
-        np.save(folder / "index_tracks.npy", self.tracks)
-        np.save(folder / "index_lengths.npy", self.lengths)
+        save_array(folder / "index_vectors.npy", self.vectors)
+        save_array(folder / "index_tracks.npy", self.tracks)
+        save_array(folder / "index_lengths.npy", self.lengths)
         return {"index": "exact"}
 
     @classmethod
-    def open(cls, folder: Path) -> Self:
-        parts = (np.load(folder / f"index_{name}.npy", mmap_mode="r", allow_pickle=False) for name in ("vectors", "tracks", "lengths"))
-        return cls(*parts)
+    def open(cls, folder: Path, dim: int) -> Self:
+        tracks = load_array(folder / "index_tracks.npy", dtype=np.int32, shape=(None,), mmap=True)
+        vectors = load_array(folder / "index_vectors.npy", dtype=np.float32, shape=(len(tracks), dim), mmap=True)
+        return cls(vectors, tracks, load_array(folder / "index_lengths.npy", dtype=np.float32, shape=(len(tracks),), mmap=True))

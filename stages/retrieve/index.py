@@ -56,7 +56,7 @@ class IndexRecipe(BaseModel):
         from stages.retrieve.exact import ExactIndex
 
         if self.kind == "exact":
-            return ExactIndex.open(folder)
+            return ExactIndex.open(folder, dim)
         return ApproximateIndex.open(folder, dim, self.search_nodes)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 from pydantic import BaseModel, ConfigDict, Field
 
+from features.arrays import load_array, save_array
 from features.domain import Floats, Queries, Retrieved
 from stages.protocols import Report, Visible, silent
 from stages.retrieve.votes import Voters, open_sparse, queries_matrix, save_sparse, unit_rows
@@ -38,7 +39,8 @@ class NeighboursRecipe(BaseModel):
 
     def open(self, folder: Path, num_tracks: int) -> Neighbours:
         holds = open_sparse(folder, "holds", num_tracks)
-        return Neighbours(self, holds, open_sparse(folder, "postings", holds.shape[0]), np.load(folder / "idf.npy", allow_pickle=False))
+        idf = load_array(folder / "idf.npy", dtype=np.float32, shape=(num_tracks,), mmap=True)
+        return Neighbours(self, holds, open_sparse(folder, "postings", holds.shape[0]), idf)
 
 
 @dataclass(frozen=True)
@@ -69,5 +71,5 @@ class Neighbours:
     def save(self, folder: Path) -> dict[str, Any]:
         save_sparse(folder, "holds", self.holds)
         save_sparse(folder, "postings", self.postings)
-        np.save(folder / "idf.npy", self.idf)
+        save_array(folder / "idf.npy", self.idf)
         return {"kind": "neighbours", "playlists": int(self.holds.shape[0]), "metric": "idf cosine"}

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from features.arrays import load_array, save_array
 from features.domain import Floats, Ints, Queries, Retrieved
 from stages.protocols import Report, Visible, silent
 from stages.retrieve import topk
@@ -29,8 +30,8 @@ class PopularityRecipe(BaseModel):
         return Popularity(order, counts[order].astype(np.float32))
 
     def open(self, folder: Path, num_tracks: int) -> Popularity:
-        order, counts = (np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ("order", "counts"))
-        return Popularity(order, counts)
+        order = load_array(folder / "order.npy", dtype=np.int32, shape=(num_tracks,), mmap=True)
+        return Popularity(order, load_array(folder / "counts.npy", dtype=np.float32, shape=(num_tracks,), mmap=True))
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,6 @@ class Popularity:
         return topk.top_of_order(self.order, self.counts, queries, n)
 
     def save(self, folder: Path) -> dict[str, Any]:
-        np.save(folder / "order.npy", self.order)
-        np.save(folder / "counts.npy", self.counts)
+        save_array(folder / "order.npy", self.order)
+        save_array(folder / "counts.npy", self.counts)
         return {"kind": "popularity"}

@@ -1,6 +1,6 @@
-"""The title source: what playlists of a similar title hold.
+"""The title source: what playlists of a similar title hold, and what artists of such a name are held for.
 
-Input: playlist titles and who holds what. Output: the tracks that playlists with similar titles vote for.
+Input: playlist titles, artists' names and who holds what. Output: the tracks that similar titles vote for.
 Titles are compared by character n-grams, tf-idf weighted, so that spelling, case, emoji and word order matter little
 (Cavnar and Trenkle 1994 for n-grams; the hashing trick of Weinberger et al. 2009 keeps no list of them).
 Knows no seed tracks and no content.
@@ -22,8 +22,10 @@ import numpy as np
 import scipy.sparse as sp
 from pydantic import BaseModel, ConfigDict, Field
 
+from features.arrays import load_array, save_array
 from features.domain import Floats, Queries, Retrieved
 from stages.protocols import Report, Visible, silent
+from stages.retrieve.artist import most_held
 from stages.retrieve.votes import Voters, open_sparse, save_sparse, unit_rows
 
 BUCKETS = 1 << 18
@@ -38,18 +40,30 @@ class TitleRecipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     shortest: int = Field(2, ge=1)
-    longest: int = Field(5, ge=1, le=10)
-    neighbours: int = Field(200, ge=1)
-    sharpness: float = Field(4.0, gt=0)
+    longest: int = Field(4, ge=1, le=10)
+    neighbours: int = Field(400, ge=1)
+    sharpness: float = Field(1.0, gt=0)
+    tracks_of_artist: int = Field(30, ge=0)
+    """An artist's name counts as the title of a playlist of so many of the artist's most held tracks; 0 leaves artists out."""
+    least_entries_of_artist: int = Field(20, ge=1)
+    """Artists whose so many tracks have fewer entries than this are left out."""
 
     def fit(self, visible: Visible, report: Report = silent) -> Title:
-        grams = self.grams(visible.interactions.titles)
+        titles, holds = self._titled(visible)
+        grams = self.grams(titles)
         frequency = np.bincount(grams.indices, minlength=BUCKETS)
         idf = np.log((grams.shape[0] + 1) / (frequency + 1)).astype(np.float32)
-        holds = visible.interactions.matrix.copy()
-        holds.data[:] = 1
         report("title", 1.0, {})
         return Title(self, holds, unit_rows((grams @ sp.diags(idf)).tocsr()).T.tocsr(), idf)
+
+    def _titled(self, visible: Visible) -> tuple[list[str], sp.csr_matrix]:
+        """Titles, and (titles, num_tracks) 1 where the playlist, or the artist of that name, has the track."""
+        catalog, held = visible.catalog, visible.interactions
+        of_artists = most_held(catalog.artists, held.track_counts, self.tracks_of_artist)
+        often = np.flatnonzero(of_artists.sum(axis=1) >= self.least_entries_of_artist)
+        holds = sp.vstack([held.matrix, of_artists[often]], format="csr", dtype=np.float32)
+        holds.data[:] = 1
+        return [*held.titles, *(catalog.artist_names[artist] for artist in often.tolist())], holds
 
     def grams(self, titles: Sequence[str]) -> sp.csr_matrix:
         """(titles, BUCKETS) log-damped counts of each title's n-grams."""
@@ -65,12 +79,13 @@ class TitleRecipe(BaseModel):
         for word in title.split():
             marked = f"<{word}>"
             grams = {marked[i : i + n] for n in range(self.shortest, self.longest + 1) for i in range(len(marked) - n + 1)}
-            buckets += [zlib.crc32(gram.encode()) % BUCKETS for gram in sorted(grams | {marked})]
+            buckets += [zlib.crc32(gram.encode(errors="surrogatepass")) % BUCKETS for gram in sorted(grams | {marked})]
         return buckets
 
     def open(self, folder: Path, num_tracks: int) -> Title:
         holds = open_sparse(folder, "holds", num_tracks)
-        return Title(self, holds, open_sparse(folder, "postings", holds.shape[0]), np.load(folder / "idf.npy", allow_pickle=False))
+        idf = load_array(folder / "idf.npy", dtype=np.float32, shape=(BUCKETS,), mmap=True)
+        return Title(self, holds, open_sparse(folder, "postings", holds.shape[0]), idf)
 
 
 def normalise(title: str) -> str:
@@ -89,9 +104,9 @@ class Title:
 
     recipe: TitleRecipe
     holds: sp.csr_matrix
-    """(num_playlists, num_tracks)"""
+    """(titles, num_tracks)"""
     postings: sp.csr_matrix
-    """(BUCKETS, num_playlists) tf-idf weight of the n-gram in the title, titles scaled to length 1."""
+    """(BUCKETS, titles) tf-idf weight of the n-gram in the title, titles scaled to length 1."""
     idf: Floats
     """(BUCKETS,)"""
 
@@ -111,5 +126,5 @@ class Title:
     def save(self, folder: Path) -> dict[str, Any]:
         save_sparse(folder, "holds", self.holds)
         save_sparse(folder, "postings", self.postings)
-        np.save(folder / "idf.npy", self.idf)
-        return {"kind": "title", "playlists": int(self.holds.shape[0]), "metric": "tf-idf cosine of character n-grams"}
+        save_array(folder / "idf.npy", self.idf)
+        return {"kind": "title", "titles": int(self.holds.shape[0]), "metric": "tf-idf cosine of character n-grams"}

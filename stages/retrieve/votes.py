@@ -13,8 +13,12 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse as sp
 
-from features.domain import Queries, Retrieved
+from features.arrays import load_array, save_array
+from features.domain import Queries, Retrieved, SegueError
 from stages.retrieve import topk
+
+PARTS = {"data": np.float32, "indices": np.int32, "indptr": np.int64}
+"""The arrays of a sparse matrix on disk."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +65,20 @@ def queries_matrix(queries: Queries, num_tracks: int) -> sp.csr_matrix:
 
 
 def save_sparse(folder: Path, name: str, matrix: sp.csr_matrix) -> None:
-    """Three plain arrays, which other processes can map into memory."""
-    for part in ("data", "indices", "indptr"):
-        np.save(folder / f"{name}.{part}.npy", getattr(matrix, part))
+    """Plain arrays, which other processes can map into memory."""
+    for part, dtype in PARTS.items():
+        save_array(folder / f"{name}.{part}.npy", getattr(matrix, part).astype(dtype, copy=False))
+    save_array(folder / f"{name}.shape.npy", np.array(matrix.shape, np.int64))
 
 
 def open_sparse(folder: Path, name: str, num_columns: int) -> sp.csr_matrix:
-    """What `save_sparse` wrote, mapped read-only."""
-    data, indices, indptr = (
-        np.load(folder / f"{name}.{part}.npy", mmap_mode="r", allow_pickle=False) for part in ("data", "indices", "indptr")
+    """What `save_sparse` wrote, mapped read-only; another number of columns than the wanted one is an error."""
+    path = folder / f"{name}.shape.npy"
+    rows, columns = load_array(path, dtype=np.int64, shape=(2,)).tolist()
+    if columns != num_columns:
+        raise SegueError(f"{path}: expected {num_columns} columns, found {columns}. Train again")
+    indptr = load_array(folder / f"{name}.indptr.npy", dtype=PARTS["indptr"], shape=(rows + 1,), mmap=True)
+    data, indices = (
+        load_array(folder / f"{name}.{part}.npy", dtype=PARTS[part], shape=(int(indptr[-1]),), mmap=True) for part in ("data", "indices")
     )
-    return sp.csr_matrix((data, indices, indptr), shape=(len(indptr) - 1, num_columns), copy=False)
+    return sp.csr_matrix((data, indices, indptr), shape=(rows, columns), copy=False)

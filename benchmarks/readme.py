@@ -1,0 +1,93 @@
+"""Writes the README's figures from the benchmarks' raw results, so that no number in it is typed by hand.
+
+    python benchmarks/readme.py          rewrite the README
+    python benchmarks/readme.py --check  exit 1 if it says anything else than the results do
+
+Input: benchmarks/results/*.json. Output: the text between `<!-- NAME -->` and `<!-- /NAME -->` in README.md.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+README, RESULTS = ROOT / "README.md", Path(__file__).parent / "results"
+
+Result = Mapping[str, Any]
+
+
+def quality(result: Result) -> str:
+    """The report of `segue evaluate --json`: every list, then the ceiling."""
+    lists = sorted(result["lists"].items(), key=lambda item: item[1]["ndcg@500"]["value"])
+    rows = [[name, *(f"{of[metric]['value']:.4f}" for metric in METRICS), f"{of['clicks']['value']:.2f}"] for name, of in lists]
+    ceiling = result["recall_ceiling"]["value"]
+    interval = result["lists"]["ranker"]["ndcg@500"]
+    return "\n".join(
+        [
+            _table(["list", "R-precision", "nDCG@500", "recall@500", "MAP@10", "clicks"], rows),
+            "",
+            f"{result['queries']} playlists; recall ceiling of what the ranker is given: {ceiling:.4f}; "
+            f"the ranker's nDCG lies between {interval['low']:.4f} and {interval['high']:.4f} (95 % bootstrap). {_made_with(result)}",
+        ]
+    )
+
+
+def serving(result: Result) -> str:
+    """The result of `benchmarks/serving.py`."""
+    rows = [
+        [
+            run["topology"],
+            str(run["clients"]),
+            *(f"{run[name]:.1f}" for name in ("p50_ms", "p95_ms", "p99_ms")),
+            f"{run['requests_per_s']:.0f}",
+            str(run["errors"]),
+        ]
+        for run in result["runs"]
+    ]
+    return "\n".join([_table(["topology", "clients", "p50 ms", "p95 ms", "p99 ms", "requests/s", "errors"], rows), "", _made_with(result)])
+
+
+METRICS = ("r_precision", "ndcg@500", "recall@500", "map@10")
+SECTIONS: Mapping[str, Callable[[Result], str]] = {"quality": quality, "serving": serving}
+
+
+def _table(columns: list[str], rows: list[list[str]]) -> str:
+    lines = [columns, ["---", *("---:" for _ in columns[1:])], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _made_with(result: Result) -> str:
+    made = result["circumstances"]
+    machine, libraries = made["machine"], made["libraries"]
+    return (
+        f"Measured {made['measured'][:10]} at commit {made['git_commit'][:12]} on {machine['cores']} cores, {machine['memory_gib']:.0f} GiB, "
+        f"Python {libraries['python']}, ray {libraries['ray']}, torch {libraries['torch']}, lightgbm {libraries['lightgbm']}."
+    )
+
+
+def written(text: str) -> str:
+    """`text` with every section filled from its result; a section without a result is an error."""
+    for name, render in SECTIONS.items():
+        result = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+        section = f"<!-- {name} -->\n{render(result)}\n<!-- /{name} -->"
+        text, count = re.subn(rf"<!-- {name} -->.*?<!-- /{name} -->", lambda _, new=section: new, text, flags=re.DOTALL)
+        if count != 1:
+            raise SystemExit(f"{README}: expected one section {name}, found {count}")
+    return text
+
+
+def main() -> None:
+    before = README.read_text(encoding="utf-8")
+    after = written(before)
+    if "--check" in sys.argv[1:] and after != before:
+        raise SystemExit(f"{README}: expected the figures of {RESULTS}, found others. Run `python benchmarks/readme.py`")
+    README.write_text(after, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""The door: who may come in, how much they may carry, and under which request id.
+
+Input: any ASGI request. Output: the same request with an id, its body read and bounded; or problem details. Plain ASGI,
+so that it costs microseconds. Keys are compared in constant time and never written anywhere. Knows no route.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import os
+import re
+from typing import Any
+from uuid import uuid4
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+KEYS_VARIABLE = "SEGUE_API_KEYS"
+LARGEST_BODY = 1 << 20
+"""Bytes."""
+REQUEST_ID = "segue.request_id"
+_HEADER = "x-request-id"
+_GUARDED = "/v1/"
+_TITLES = {
+    401: "API key needed",
+    404: "Not found",
+    405: "Method not allowed",
+    413: "Body too large",
+    422: "Bad request",
+    429: "Too many requests",
+    500: "Internal error",
+    504: "No answer in time",
+}
+RETRY_AFTER = 1
+"""Seconds."""
+
+
+def keys_of_environment() -> tuple[str, ...]:
+    """The keys in SEGUE_API_KEYS, separated by commas; none means that everybody is let in."""
+    return tuple(key for part in os.environ.get(KEYS_VARIABLE, "").split(",") if (key := part.strip()))
+
+
+class Door:
+    """ASGI middleware."""
+
+    def __init__(self, app: ASGIApp, keys: tuple[str, ...] = (), largest_body: int = LARGEST_BODY) -> None:
+        self._app, self._largest = app, largest_body
+        self._keys = tuple(key.encode() for key in keys)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        scope[REQUEST_ID] = _request_id(headers.get(_HEADER))
+        refusal = self._refusal(scope, headers)
+        body = None if refusal else await _body(receive, self._largest)
+        if refusal is None and body is None:
+            refusal = self._too_large(scope)
+        if refusal is not None:
+            await refusal(scope, receive, _with_id(send, scope))
+            return
+        await self._app(scope, _again(body or b"", receive), _with_id(send, scope))
+
+    def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
+        if self._keys and scope["path"].startswith(_GUARDED) and not self._knows(_key(headers)):
+            detail = "Send one of the service's keys as `Authorization: Bearer KEY` or `X-API-Key: KEY`."
+            return problem(scope, 401, "api-key", detail)
+        length = headers.get("content-length", "0")
+        return self._too_large(scope) if length.isdecimal() and int(length) > self._largest else None
+
+    def _too_large(self, scope: Scope) -> Response:
+        return problem(scope, 413, "too-large", f"body: expected at most {self._largest} bytes, found more")
+
+    def _knows(self, key: str) -> bool:
+        """Every key is compared, whichever matches."""
+        return any([hmac.compare_digest(key.encode(), one) for one in self._keys])  # noqa: C419
+
+
+def _key(headers: Headers) -> str:
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+
+
+def _request_id(sent: str | None) -> str:
+    """What was sent, where it can be written into a log line; else a new one."""
+    return sent if sent and re.fullmatch(r"[\w.:-]{1,128}", sent, re.ASCII) else uuid4().hex
+
+
+async def _body(receive: Receive, largest: int) -> bytes | None:
+    """The whole body; None when it is larger than it may be."""
+    parts, size = [], 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return b""
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > largest:
+            return None
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """The body once more, then whatever else comes: a disconnect."""
+    read = False
+
+    async def once() -> Message:
+        nonlocal read
+        if read:
+            return await receive()
+        read = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return once
+
+
+def _with_id(send: Send, scope: Scope) -> Send:
+    """Serve's own middleware adds the header where it is in front; then there are two, and they are equal."""
+
+    async def sent(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            MutableHeaders(scope=message)[_HEADER] = scope[REQUEST_ID]
+        await send(message)
+
+    return sent
+
+
+def problem(scope: Scope, status: int, kind: str, detail: str, errors: list[dict[str, Any]] | None = None) -> Response:
+    """Problem details, RFC 9457."""
+    told: dict[str, Any] = {
+        "type": f"urn:segue:problem:{kind}",
+        "title": _TITLES.get(status, "Error"),
+        "status": status,
+        "detail": detail,
+        "request_id": scope.get(REQUEST_ID, ""),
+    }
+    headers = {429: {"retry-after": str(RETRY_AFTER)}, 401: {"www-authenticate": "Bearer"}}.get(status)
+    content = json.dumps(told | ({"errors": errors} if errors else {})).encode()
+    return Response(content, status, headers, "application/problem+json")

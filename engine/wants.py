@@ -1,0 +1,164 @@
+"""The second stage for a batch whose queries want different things: another length, a given set of tracks, reasons.
+
+Input: queries, what the sources proposed, one Want each. Output: one Ranked each, the same whoever travels along: how
+many candidates are ranked depends on k, so queries are ranked beside those of the same budget only.
+Knows no network, no name and no filter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from engine.pipeline import Answer, SecondStage, answer
+from features.domain import NO_TRACK, Candidates, Floats, Ints, Queries, Ranking, Retrieved
+from stages.retrieve import topk
+from stages.retrieve.union import unite
+
+REASONS = 5
+"""Features named in an explanation."""
+LIKE = 3
+"""Seeds named in an explanation."""
+_GIVEN = "given"
+
+
+@dataclass(frozen=True)
+class Want:
+    """What one query is to be answered with."""
+
+    k: int
+    """Decides how many candidates are ranked."""
+    length: int
+    """Tracks to answer with: k, or more where something is chosen from them afterwards."""
+    among: Ints | None = None
+    """Rank these tracks and no others, however little speaks for them."""
+    explain: bool = False
+
+
+@dataclass(frozen=True)
+class Why:
+    """What speaks for one track: (feature, what it adds to the score), largest first; the seeds it is most like."""
+
+    features: tuple[tuple[str, float], ...]
+    like: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """The answer to one query."""
+
+    answer: Answer
+    """Of one query."""
+    whys: tuple[Why, ...] = ()
+    """One a track where reasons were wanted."""
+
+    @property
+    def count(self) -> int:
+        """Tracks in the answer."""
+        return int((self.answer.ranking.tracks[0] != NO_TRACK).sum())
+
+
+def nothing(k: int) -> Answer:
+    """An answer to one query without a track."""
+    ranking = topk.empty(1, k)
+    return Answer(Ranking(ranking.tracks, ranking.scores), {})
+
+
+def pick(ranked: Ranked, places: Ints, k: int) -> Ranked:
+    """The tracks at `places`, at most k, in that order; room for k."""
+    answer = nothing(k)
+    answer.ranking.tracks[0, : len(places)] = ranked.answer.ranking.tracks[0, places]
+    answer.ranking.scores[0, : len(places)] = ranked.answer.ranking.scores[0, places]
+    ranks = {source: np.zeros((1, k), np.int32) for source in ranked.answer.ranks}
+    for source, of_source in ranked.answer.ranks.items():
+        ranks[source][0, : len(places)] = of_source[0, places]
+    return Ranked(Answer(answer.ranking, ranks), tuple(ranked.whys[place] for place in places) if ranked.whys else ())
+
+
+def rank_each(second: SecondStage, queries: Queries, retrieved: Mapping[str, Retrieved], wants: Sequence[Want]) -> list[Ranked]:
+    """One Ranked a query, in their order."""
+    ranked: list[Ranked | None] = [None] * len(wants)
+    for rows in _alike(second, wants):
+        of_rows = Queries.of(queries[i] for i in rows)
+        candidates = _candidates(second, _take(retrieved, rows), [wants[i] for i in rows])
+        scores = second.scores(of_rows, candidates)
+        best = answer(candidates, scores, max(wants[i].length for i in rows))
+        for place, i in enumerate(rows):
+            ranked[i] = _one(second, of_rows, candidates, best, place, wants[i])
+    return [one for one in ranked if one is not None]
+
+
+def _alike(second: SecondStage, wants: Sequence[Want]) -> Iterator[list[int]]:
+    """The rows of each group that may be ranked side by side."""
+    groups: dict[int, list[int]] = {}
+    for i, want in enumerate(wants):
+        groups.setdefault(-1 if want.among is not None else second.budget.most(want.k), []).append(i)
+    yield from groups.values()
+
+
+def _take(retrieved: Mapping[str, Retrieved], rows: Sequence[int]) -> dict[str, Retrieved]:
+    taken = {}
+    for source, result in retrieved.items():
+        vectors = None if result.query_vectors is None else result.query_vectors[rows]
+        taken[source] = Retrieved(result.tracks[rows], result.scores[rows], vectors)
+    return taken
+
+
+def _candidates(second: SecondStage, retrieved: Mapping[str, Retrieved], wants: Sequence[Want]) -> Candidates:
+    if wants[0].among is None:
+        return second.candidates(retrieved, wants[0].k)
+    return among(retrieved, [want.among for want in wants if want.among is not None])
+
+
+def among(retrieved: Mapping[str, Retrieved], given: Sequence[Ints]) -> Candidates:
+    """The `given` tracks of each query as candidates, each with what the sources say of it, and no others."""
+    tracks = np.full((len(given), max(len(of_query) for of_query in given)), NO_TRACK, np.int32)
+    for i, of_query in enumerate(given):
+        tracks[i, : len(of_query)] = of_query
+    restricted = {source: only(result, given) for source, result in retrieved.items()}
+    union = unite({**restricted, _GIVEN: Retrieved(tracks, np.zeros(tracks.shape, np.float32))})
+    ranks = {source: of_source for source, of_source in union.ranks.items() if source != _GIVEN}
+    return replace(union, ranks=ranks, scores={source: union.scores[source] for source in ranks})
+
+
+def only(result: Retrieved, allowed: Sequence[Ints]) -> Retrieved:
+    """The proposals that are among the `allowed` tracks of their query; the others leave a gap, so that ranks stay."""
+    kept = np.stack([np.isin(tracks, of_query) for tracks, of_query in zip(result.tracks, allowed, strict=True)])
+    return replace(result, tracks=np.where(kept, result.tracks, NO_TRACK).astype(np.int32))
+
+
+def _one(second: SecondStage, queries: Queries, candidates: Candidates, best: Answer, i: int, want: Want) -> Ranked:
+    ranks = {source: of_source[i : i + 1, : want.length] for source, of_source in best.ranks.items()}
+    ranking = Ranking(best.ranking.tracks[i : i + 1, : want.length], best.ranking.scores[i : i + 1, : want.length])
+    if not want.explain:
+        return Ranked(Answer(ranking, ranks))
+    tracks = ranking.tracks[0][ranking.tracks[0] != NO_TRACK]
+    return Ranked(Answer(ranking, ranks), tuple(_whys(second, queries, candidates, i, tracks)))
+
+
+def _whys(second: SecondStage, queries: Queries, candidates: Candidates, i: int, tracks: Ints) -> Iterator[Why]:
+    """Of each of `tracks`, candidates of query `i`."""
+    if second.ranker is None or not len(tracks):
+        return
+    start, stop = candidates.offsets[i], candidates.offsets[i + 1]
+    rows = start + np.searchsorted(candidates.tracks[start:stop], tracks)
+    added = second.ranker.contributions(second.pair_features.compute(queries, candidates)[rows])
+    names, likes = second.pair_features.names, _like(second, queries.seeds_of(i), tracks)
+    for values, like in zip(added, likes, strict=True):
+        top = np.argsort(-np.abs(values), kind="stable")[:REASONS]
+        yield Why(tuple((names[place], float(values[place])) for place in top), like)
+
+
+def _like(second: SecondStage, seeds: Ints, tracks: Ints) -> list[tuple[int, ...]]:
+    """The seeds nearest to each track in the first vector space there is, nearest first."""
+    space = next(iter(second.pair_features.spaces.values()), None)
+    if space is None or not len(seeds):
+        return [() for _ in tracks]
+    cosines = _directions(space.vectors[tracks]) @ _directions(space.vectors[seeds]).T  # (tracks, seeds)
+    return [tuple(seeds[row].tolist()) for row in np.argsort(-cosines, axis=1, kind="stable")[:, :LIKE]]
+
+
+def _directions(vectors: Floats) -> Floats:
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9), np.float32)

@@ -1,0 +1,263 @@
+"""What the workers of a training do, and how Ray Train starts them: one group fits the retrievers, one the ranker.
+
+Input: a dataset on a path all workers see, a config, the run's folder. Output: finished phases in that folder. The maths is
+that of `engine.fit` and lives in the stages, through torch's process group and LightGBM's own network; Ray starts the
+workers, joins them and starts them again. A finished phase is skipped, so a group that is started again goes on where it was.
+Knows no artifact.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightgbm
+import ray
+import ray.train.collective
+import torch
+from ray.train import UserCallback
+from ray.train.lightgbm import LightGBMTrainer, get_network_params
+from ray.train.torch import TorchTrainer
+
+from engine import fit
+from engine.config import Config
+from engine.pipeline import Pipeline, second_stage
+from engine.run import KeptSource, Run, keep_source
+from features.dataset import Dataset
+from features.domain import SegueError
+from features.pairs import Facts
+from features.split import Split
+from stages import parallel
+from stages.protocols import Report, Retriever, Visible, silent
+from stages.rank.examples import Examples
+from stages.rank.fusion import Fusion
+from stages.rank.lambdamart import FILE as RANKER_FILE
+from stages.rank.lambdamart import LambdaMart
+
+MASKED, FINAL, FUSION, RANKER = "masked", "final", "fusion", "ranker"
+"""Phases; one of a source is `stage/source`, one worker's examples are `examples/rank`."""
+WEIGHTS, EXAMPLES_FILE, FIGURES = "fusion.json", "examples.npz", "figures.json"
+ATTEMPTS = 2
+"""How often a group that lost a worker is started again."""
+LASTING = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
+"""What the system refuses today it refuses again."""
+ABORT_S = 15
+"""Seconds a group gets to stop in order."""
+_API: Any = ray.train
+"""Its types are those of the first version, which the second replaces when it is imported."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """All that a worker is told; it travels to the workers, so it is small."""
+
+    dataset: Path
+    fingerprint: str
+    """Of the dataset when the training began."""
+    run: Run
+    config: Config
+    workers: int
+    """At least 1."""
+    threads: int
+    """Of each worker."""
+    report: Report
+    """Called on worker 0 alone."""
+
+    def open_dataset(self) -> Dataset:
+        dataset = Dataset.open(self.dataset)
+        if dataset.fingerprint != self.fingerprint:
+            raise SegueError(
+                f"{self.dataset}: expected the dataset of fingerprint {self.fingerprint[:12]}, found {dataset.fingerprint[:12]}. "
+                "It was replaced while the training ran. Train again"
+            )
+        return dataset
+
+    def report_of(self, rank: int) -> Report:
+        return self.report if rank == 0 else silent
+
+
+def retrievers_done(work: Work) -> bool:
+    sources = work.config.sources.recipes()
+    examples = [_examples_of(rank) for rank in range(work.workers)]
+    return all(work.run.has(phase) for phase in (FUSION, *examples, *(f"{FINAL}/{name}" for name in sources)))
+
+
+def ranker_done(work: Work) -> bool:
+    return work.run.has(RANKER)
+
+
+def fit_retrievers(settings: dict[str, Work]) -> None:
+    """The loop of the first group, on each of its workers: masked sources, fusion, examples, sources on everything."""
+    work = settings["work"]
+    report = work.report_of(parallel.worker_rank())
+    torch.set_num_threads(work.threads)
+    dataset = work.open_dataset()
+    report("retrievers begin", 1.0, {"workers": work.workers})
+    _make_examples(work, dataset, fit.masked(dataset, work.config), report)
+    everything = fit.visible(dataset, dataset.interactions, work.config)
+    for name in work.config.sources.recipes():
+        _fit_source(work, FINAL, name, everything, report)
+
+
+def _make_examples(work: Work, dataset: Dataset, split: Split, report: Report) -> None:
+    """This worker's share, by a pipeline that all workers fit together."""
+    own = _examples_of(parallel.worker_rank())
+    if _on_all_workers(work.run.has(FUSION) and work.run.has(own)):
+        report("examples", 1.0, {})
+        return
+    data = fit.visible(dataset, split.visible, work.config)
+    for name in work.config.sources.recipes():
+        _fit_source(work, MASKED, name, data, fit.staged(report, fit.MASKED))
+    _weigh(work, split, _open_sources(work, data.num_tracks))
+    if not work.run.has(own):
+        chosen = fit.share_of(split, fit.learn_from(split, work.config), parallel.worker_rank(), work.workers)
+        examples = fit.make_examples(split, chosen, open_masked(work, dataset, split), work.config, report)
+        with work.run.keep(own) as folder:
+            examples.save(folder / EXAMPLES_FILE)
+
+
+def _fit_source(work: Work, stage: str, name: str, data: Visible, report: Report) -> None:
+    """By all workers together; worker 0 keeps what all of them hold."""
+    phase = f"{stage}/{name}"
+    if _on_all_workers(work.run.has(phase)):
+        report(name, 1.0, {})
+        return
+    source = work.config.sources.recipes()[name].fit(data, report)
+    if parallel.worker_rank() == 0:
+        keep_source(work.run, phase, source)
+    _on_all_workers(True)  # nobody looks for the files before they are there
+
+
+def _weigh(work: Work, split: Split, sources: dict[str, Retriever]) -> None:
+    if _on_all_workers(work.run.has(FUSION)):
+        return
+    fusion = fit.weigh(sources, split, work.config)
+    if parallel.worker_rank() == 0:
+        with work.run.keep(FUSION) as folder:
+            (folder / WEIGHTS).write_text(json.dumps(dict(fusion.weights)), encoding="utf-8")
+    _on_all_workers(True)
+
+
+def _on_all_workers(fact: bool) -> bool:
+    """Whether it is so on every worker; all of them wait here for each other, and all get the same answer."""
+    return int(parallel.sum_over_workers(torch.tensor([int(fact)]))) == parallel.num_workers()
+
+
+def _examples_of(rank: int) -> str:
+    return f"examples/{rank}"
+
+
+def _open_sources(work: Work, num_tracks: int) -> dict[str, Retriever]:
+    """The masked ones, from files: mapped into memory once per machine, and the same for a run that was resumed."""
+    kept = {name: KeptSource(work.run.path(f"{MASKED}/{name}")) for name in work.config.sources.recipes()}
+    return {name: recipe.open(kept[name].files, num_tracks) for name, recipe in work.config.sources.recipes().items()}
+
+
+def open_masked(work: Work, dataset: Dataset, split: Split) -> Pipeline:
+    """The pipeline that saw only what the split left visible."""
+    sources = _open_sources(work, dataset.interactions.num_tracks)
+    facts = Facts.of(split.visible, dataset.catalog)
+    return Pipeline(sources, second_stage(sources, facts, open_fusion(work.run), None, work.config.candidates))
+
+
+def open_fusion(run: Run) -> Fusion:
+    return Fusion(json.loads((run.path(FUSION) / WEIGHTS).read_text(encoding="utf-8")))
+
+
+def fit_ranker(settings: dict[str, Work]) -> None:
+    """The loop of the second group: LightGBM's distributed learner over every worker's own queries, then the figures."""
+    work = settings["work"]
+    rank = ray.train.get_context().get_world_rank()
+    report = work.report_of(rank)
+    torch.set_num_threads(work.threads)
+    report("ranker begins", 1.0, {"workers": work.workers})
+    examples = Examples.open(work.run.path(_examples_of(rank)) / EXAMPLES_FILE)
+    network = get_network_params() if work.workers > 1 else None
+    fitted = work.config.ranker.fit(examples, work.config.seed, work.threads, network, report)
+    ranker = LambdaMart(_alone(fitted.booster), fitted.names, work.threads)
+    _require_same(ranker, rank)
+    if rank == 0:
+        _keep_ranker(work, ranker, report)
+
+
+def _alone(booster: lightgbm.Booster) -> lightgbm.Booster:
+    """The same trees, off the network, without the addresses and ports of the workers that grew them."""
+    text = booster.model_to_string()
+    booster.free_network()
+    text = re.sub(r"^\[machines: .*\]$", "[machines: ]", text, flags=re.MULTILINE)
+    return lightgbm.Booster(model_str=re.sub(r"^\[local_listen_port: \d+\]$", "[local_listen_port: 12400]", text, flags=re.MULTILINE))
+
+
+def _require_same(ranker: LambdaMart, rank: int) -> None:
+    """Each worker holds the model of all examples, or it has silently learned from its own alone."""
+    own = hashlib.sha256(ranker.booster.model_to_string().encode()).hexdigest()
+    first = ray.train.collective.broadcast_from_rank_zero(own)
+    if own != first:
+        raise SegueError(
+            f"ranker: expected all workers to end with the model of sha256 {first[:12]}, found {own[:12]} on worker {rank}. "
+            "LightGBM did not train together. Report this with your config, or train with one worker"
+        )
+
+
+def _keep_ranker(work: Work, ranker: LambdaMart, report: Report) -> None:
+    dataset = work.open_dataset()
+    split = fit.masked(dataset, work.config)
+    figures = fit.check(split, open_masked(work, dataset, split), ranker, work.config)
+    with work.run.keep(RANKER) as folder:
+        ranker.save(folder)
+        (folder / FIGURES).write_text(json.dumps(figures), encoding="utf-8")
+    report("check", 1.0, {})
+
+
+def open_ranker(run: Run, threads: int) -> tuple[LambdaMart, dict[str, Any]]:
+    """The ranker and the figures of the check."""
+    booster = lightgbm.Booster(model_str=(run.path(RANKER) / RANKER_FILE).read_text(encoding="utf-8"))
+    figures: dict[str, Any] = json.loads((run.path(RANKER) / FIGURES).read_text(encoding="utf-8"))
+    return LambdaMart(booster, tuple(booster.feature_name()), threads), figures
+
+
+class _NoSecondTry(UserCallback):
+    """Ends the run, rather than starting the group again, after an error that no second try can mend."""
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        for error in worker_exceptions.values():
+            if isinstance(error, SegueError) or (isinstance(error, OSError) and error.errno in LASTING):
+                raise error
+
+
+Loop = Callable[[dict[str, Work]], None]
+
+
+def launch(trainer: type[TorchTrainer] | type[LightGBMTrainer], loop: Loop, work: Work, *, here: bool) -> None:
+    """Runs `loop` on all workers of a new group, or `here` in this process; returns when all are done.
+
+    Ctrl-C is a KeyboardInterrupt, after the group was stopped.
+    """
+    group: Any = trainer(
+        loop,
+        train_loop_config={"work": work},
+        scaling_config=_API.ScalingConfig(num_workers=0 if here else work.workers, resources_per_worker={"CPU": work.threads}),
+        run_config=_API.RunConfig(
+            name=loop.__name__,
+            storage_path=str(work.run.folder / "ray"),
+            failure_config=_API.FailureConfig(max_failures=ATTEMPTS, controller_failure_limit=ATTEMPTS),
+            logging_config=_API.LoggingConfig("ERROR"),
+            callbacks=[_NoSecondTry()],
+        ),
+    )
+    controllers: list[Any] = []
+    group._register_sigint_handler = controllers.append  # Ray's own handler would exit with 0, and stay after the training
+    try:
+        group.fit()
+    except KeyboardInterrupt:
+        for controller in controllers:
+            with suppress(ray.exceptions.RayError):
+                ray.get(controller.abort.remote(), timeout=ABORT_S)
+        raise

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from features.domain import SegueError
+from features.interactions import Interactions
+from stages.retrieve import als
+from stages.retrieve.als import Als, AlsRecipe
+from stages.retrieve.index import IndexRecipe
+from tests import oracles, worlds
+from tests.contracts import QUICK, RetrieverContract, board, fitted
+
+NUM_TRACKS = 12
+PLAYED = st.lists(st.dictionaries(st.integers(0, NUM_TRACKS - 1), st.integers(1, 5), max_size=6), min_size=2, max_size=7)
+
+
+class TestAls(RetrieverContract):
+    recipe = AlsRecipe(dim=8, sweeps=5, confidence=10)
+    has_vectors = True
+
+
+class TestAlsWithTrees(RetrieverContract):
+    recipe = AlsRecipe(dim=8, sweeps=5, confidence=10, index=IndexRecipe(kind="annoy", trees=20, search_nodes=10_000))
+    has_vectors = True
+
+
+def held_of(played: list[dict[int, int]]) -> Interactions:
+    plays = [count for row in played for count in row.values()]
+    return worlds.interactions([list(row) for row in played], NUM_TRACKS, plays=plays)
+
+
+def factors(rows: int, dim: int, seed: int) -> torch.Tensor:
+    return torch.randn(rows, dim, generator=torch.Generator().manual_seed(seed))
+
+
+@QUICK
+@given(
+    seeds=st.lists(st.integers(0, NUM_TRACKS - 1), unique=True, min_size=1),
+    dim=st.integers(1, 5),
+    confidence=st.sampled_from([0.5, 10.0, 100.0]),
+    regularization=st.sampled_from([0.01, 0.3]),
+    exponent=st.sampled_from([0.0, 0.5, 1.0]),
+    seed=st.integers(0, 99),
+)
+def test_fold_in_is_the_least_squares_solution(
+    seeds: list[int], dim: int, confidence: float, regularization: float, exponent: float, seed: int
+) -> None:
+    vectors = factors(NUM_TRACKS, dim, seed).numpy()
+    recipe = AlsRecipe(dim=dim, confidence=confidence, regularization=regularization, frequency_exponent=exponent)
+    source = Als(recipe, vectors, vectors.T @ vectors, IndexRecipe().build(vectors, np.arange(NUM_TRACKS, dtype=np.int32), 0))
+    weight = oracles.als_weight(len(seeds), NUM_TRACKS, confidence, regularization, exponent)
+    expected = oracles.als_row(dict.fromkeys(seeds, 1.0), vectors, confidence, weight)
+    np.testing.assert_allclose(source.query_vectors(worlds.queries(worlds.query(*seeds)))[0], expected, rtol=5e-3, atol=5e-4)
+
+
+@QUICK
+@given(played=PLAYED, dim=st.integers(1, 4), seed=st.integers(0, 99), exponent=st.sampled_from([0.0, 0.5, 1.0]))
+def test_enough_conjugate_gradient_steps_solve_every_row(played: list[dict[int, int]], dim: int, seed: int, exponent: float) -> None:
+    recipe = AlsRecipe(dim=dim, confidence=3.0, regularization=0.1, frequency_exponent=exponent, cg_steps=3 * dim)
+    rows, columns = factors(len(played), dim, seed), factors(NUM_TRACKS, dim, seed + 1)
+    als._Side.of(held_of(played).matrix, recipe).solve(rows, columns)
+    for row, held in zip(rows.numpy(), played, strict=True):
+        weight = oracles.als_weight(len(held), NUM_TRACKS, 3.0, 0.1, exponent)
+        expected = oracles.als_row({track: float(count) for track, count in held.items()}, columns.numpy(), 3.0, weight)
+        np.testing.assert_allclose(row, expected, rtol=5e-3, atol=5e-4)
+
+
+@QUICK
+@given(played=PLAYED, seed=st.integers(0, 99), exponent=st.sampled_from([0.0, 0.5, 1.0]))
+def test_the_loss_is_that_of_hu_koren_and_volinsky_and_never_goes_up(played: list[dict[int, int]], seed: int, exponent: float) -> None:
+    """What a half sweep reports leaves out the regularisation of the other side; the whole is what must not go up."""
+    recipe = AlsRecipe(dim=3, confidence=4.0, regularization=0.05, frequency_exponent=exponent)
+    held = held_of(played)
+    plays = held.matrix.toarray()
+    playlists, tracks = factors(len(played), 3, seed) * 0.1, factors(NUM_TRACKS, 3, seed + 1) * 0.1
+    of_playlists, of_tracks = als._Side.of(held.matrix, recipe), als._Side.of(held.matrix.T.tocsr(), recipe)
+    wholes = []
+    for _ in range(6):
+        for side, rows, columns in ((of_playlists, playlists, tracks), (of_tracks, tracks, playlists)):
+            reported = side.solve(rows, columns)
+            error = oracles.als_loss(plays, playlists.numpy(), tracks.numpy(), 4.0)
+            own, others = (
+                sum(
+                    oracles.als_weight(count, across, 4.0, 0.05, exponent) * float(row.double() @ row.double())
+                    for count, row in zip(counts, vectors, strict=True)
+                )
+                for counts, across, vectors in (
+                    (np.count_nonzero(plays if rows is playlists else plays.T, axis=1), len(columns), rows),
+                    (np.count_nonzero(plays if columns is playlists else plays.T, axis=1), len(rows), columns),
+                )
+            )
+            assert reported == pytest.approx(error + own, rel=1e-4, abs=1e-3)
+            wholes.append(error + own + others)
+    assert all(later <= earlier * (1 + 1e-5) + 1e-4 for earlier, later in zip(wholes, wholes[1:], strict=False))
+
+
+def test_the_reported_loss_falls_on_the_checkerboard() -> None:
+    losses: list[float] = []
+    AlsRecipe(dim=8, sweeps=6).fit(board().visible, lambda phase, done, figures: losses.append(figures["loss"]))
+    assert len(losses) == 6
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize(("plays", "wanted"), [([1, 30, 1, 1], 1), ([1, 1, 1, 30], 2)])
+def test_plays_raise_confidence(plays: list[float], wanted: int) -> None:
+    held = worlds.interactions([[0, 1], [0, 2]], 4, plays=plays)
+    source = AlsRecipe(dim=1, confidence=2.0, regularization=0.1, sweeps=20).fit(worlds.visible(held))
+    assert source.retrieve(worlds.queries(worlds.query(0)), 1).tracks.tolist() == [[wanted]]
+
+
+def test_a_playlist_folded_in_is_the_playlist_that_was_fitted() -> None:
+    """With one entry a cell and the tracks as they stand, a known playlist's own vector is the fold-in of its tracks."""
+    recipe = AlsRecipe(dim=4, confidence=10.0, cg_steps=20)
+    source = recipe.model_copy(update={"sweeps": 3}).fit(board().visible)
+    playlists = torch.zeros(board().held.num_playlists, 4)
+    als._Side.of(board().held.matrix, recipe).solve(playlists, torch.from_numpy(source.track_vectors))
+    np.testing.assert_allclose(source.query_vectors(board().questions(10)), playlists[:10].numpy(), rtol=1e-3, atol=1e-4)
+
+
+def test_all_seeds_count_and_their_order_does_not() -> None:
+    source = fitted(TestAls.recipe)
+    seeds = np.random.default_rng(0).permutation(board().num_held)[:250]
+    forth, back, fewer = source.query_vectors(  # type: ignore[attr-defined]
+        worlds.queries(worlds.query(*seeds), worlds.query(*seeds[::-1]), worlds.query(*seeds[1:]))
+    )
+    np.testing.assert_allclose(forth, back, rtol=1e-3, atol=1e-5)
+    assert np.abs(forth - fewer).max() > 1e-4
+
+
+def test_blocks_do_not_change_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe, asked = AlsRecipe(dim=4, sweeps=3), board().questions()
+    whole = recipe.fit(board().visible)
+    monkeypatch.setattr(als, "BLOCK_ENTRIES", 100)
+    in_blocks = recipe.fit(board().visible)
+    np.testing.assert_allclose(in_blocks.query_vectors(asked), whole.query_vectors(asked), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("plays", [float("inf"), float("nan")])
+def test_what_diverged_is_not_kept(plays: float) -> None:
+    held = worlds.interactions([[0, 1], [0, 2]], 3, plays=[plays, 1, 1, 1])
+    with pytest.raises(SegueError, match=r"als track vectors: expected finite numbers, found \d+ that are not"):
+        AlsRecipe(dim=2, sweeps=2).fit(worlds.visible(held))
