@@ -8,16 +8,25 @@ Heavy libraries are imported inside the commands that need them, so that `segue 
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from engine.console import show, show_rows, shown_progress
+from engine.console import Figure, show, show_rows, shown_progress
 from features.domain import SegueError
 
 if TYPE_CHECKING:
     from engine.model import Model
+
+
+class Topology(StrEnum):
+    """How the stages are laid out when served."""
+
+    composed = "composed"
+    fused = "fused"
+
 
 app = typer.Typer(
     name="segue",
@@ -173,6 +182,31 @@ def recommend(
         _recommend_one(model, track or [], title, k, explain)
 
 
+@app.command(epilog="Example: segue serve artifact --port 8000")
+def serve(
+    artifact: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="What `segue train` wrote.")],
+    topology: Annotated[Topology, typer.Option(help="composed: a deployment per stage; fused: all in one replica.")] = Topology.composed,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="On the loopback interface.")] = 8000,
+) -> None:
+    """Serve recommendations over HTTP with Ray Serve until interrupted."""
+    from engine.serve import serve_forever
+
+    serve_forever(artifact, topology.value, port, typer.echo)
+
+
+@app.command(epilog="Example: segue demo --keep demo-files")
+def demo(
+    keep: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep the world, the dataset and the artifact here.")] = None,
+) -> None:
+    """Do the whole job on a small synthetic world: generate, ingest, train, evaluate, serve, ask over HTTP."""
+    from tempfile import TemporaryDirectory
+
+    from engine.demo import demo as run_demo
+
+    with TemporaryDirectory(prefix="segue-demo-") as scratch:
+        run_demo(keep or Path(scratch), typer.echo)
+
+
 def _recommend_challenge(model: Model, challenge: Path, out: Path, team: str, contact: str) -> None:
     from engine.recommend import continue_challenge
 
@@ -201,7 +235,7 @@ def _recommend_one(model: Model, tracks: list[str], title: str, k: int, explain:
     queries = Queries.of([asked.query])
     answer = model.pipeline.recommend(queries, k)
     why = reasons(model.pipeline, queries, answer) if explain else [""] * k
-    table = [
+    table: list[list[Figure | None]] = [
         [
             place,
             row.title or row.track_id,

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fastapi import FastAPI
 from ray import serve
 from ray.serve import Deployment
 from ray.serve.config import BackpressureConfig
 from ray.serve.handle import DeploymentHandle
+from starlette.types import ASGIApp
 
 from engine.calls import HeldSecondStage, HeldSource, RankCall, SourceCall, hold_all, hold_second_stage, hold_source, open_version
 from engine.conductor import Limits
@@ -31,6 +31,7 @@ STAGE: dict[str, Any] = {
     "ray_actor_options": {"num_cpus": CPUS},
     "max_ongoing_requests": 4,
     "max_queued_requests": 64,
+    "logging_config": {"enable_access_log": False},  # a line for every hop: the gateway's one a request says enough
 }
 INGRESS: dict[str, Any] = {
     "ray_actor_options": {"num_cpus": CPUS},
@@ -107,8 +108,8 @@ class GatewayReplica:
             calls, rank = {name: Remote(sources[name]) for name in source_names(artifact)}, Remote(ranker)
         self._gateway = Gateway.open(artifact, calls, rank, limits)
 
-    def __serve_build_asgi_app__(self) -> FastAPI:
-        return web_app(self._gateway, keys_of_environment())
+    def __serve_build_asgi_app__(self) -> ASGIApp:
+        return web_app(self._gateway, keys_of_environment(), tell_id=False)  # Serve does
 
 
 SOURCE: Deployment = serve.deployment(**STAGE)(SourceReplica)

@@ -22,7 +22,8 @@ LARGEST_BODY = 1 << 20
 """Bytes."""
 REQUEST_ID = "segue.request_id"
 _HEADER = "x-request-id"
-_GUARDED = "/v1/"
+_OPEN = ("/healthz", "/readyz", "/docs", "/openapi.json")
+"""Paths that need no key, below wherever the application is mounted; every other one does, known or not."""
 _TITLES = {
     401: "API key needed",
     404: "Not found",
@@ -45,8 +46,9 @@ def keys_of_environment() -> tuple[str, ...]:
 class Door:
     """ASGI middleware."""
 
-    def __init__(self, app: ASGIApp, keys: tuple[str, ...] = (), largest_body: int = LARGEST_BODY) -> None:
-        self._app, self._largest = app, largest_body
+    def __init__(self, app: ASGIApp, keys: tuple[str, ...] = (), largest_body: int = LARGEST_BODY, tell_id: bool = True) -> None:
+        """`tell_id`: write the request id into the answer's headers; not where something in front of us already does."""
+        self._app, self._largest, self._tell_id = app, largest_body, tell_id
         self._keys = tuple(key.encode() for key in keys)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,12 +62,12 @@ class Door:
         if refusal is None and body is None:
             refusal = self._too_large(scope)
         if refusal is not None:
-            await refusal(scope, receive, _with_id(send, scope))
+            await refusal(scope, receive, self._answering(send, scope))
             return
-        await self._app(scope, _again(body or b"", receive), _with_id(send, scope))
+        await self._app(scope, _again(body or b"", receive), self._answering(send, scope))
 
     def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
-        if self._keys and scope["path"].startswith(_GUARDED) and not self._knows(_key(headers)):
+        if self._keys and _path(scope) not in _OPEN and not self._knows(_key(headers)):
             detail = "Send one of the service's keys as `Authorization: Bearer KEY` or `X-API-Key: KEY`."
             return problem(scope, 401, "api-key", detail)
         length = headers.get("content-length", "0")
@@ -74,9 +76,22 @@ class Door:
     def _too_large(self, scope: Scope) -> Response:
         return problem(scope, 413, "too-large", f"body: expected at most {self._largest} bytes, found more")
 
+    def _answering(self, send: Send, scope: Scope) -> Send:
+        async def sent(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)[_HEADER] = scope[REQUEST_ID]
+            await send(message)
+
+        return sent if self._tell_id else send
+
     def _knows(self, key: str) -> bool:
         """Every key is compared, whichever matches."""
         return any([hmac.compare_digest(key.encode(), one) for one in self._keys])  # noqa: C419
+
+
+def _path(scope: Scope) -> str:
+    path, root = str(scope["path"]), str(scope.get("root_path", ""))
+    return path.removeprefix(root) if root else path
 
 
 def _key(headers: Headers) -> str:
@@ -116,17 +131,6 @@ def _again(body: bytes, receive: Receive) -> Receive:
         return {"type": "http.request", "body": body, "more_body": False}
 
     return once
-
-
-def _with_id(send: Send, scope: Scope) -> Send:
-    """Serve's own middleware adds the header where it is in front; then there are two, and they are equal."""
-
-    async def sent(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            MutableHeaders(scope=message)[_HEADER] = scope[REQUEST_ID]
-        await send(message)
-
-    return sent
 
 
 def problem(scope: Scope, status: int, kind: str, detail: str, errors: list[dict[str, Any]] | None = None) -> Response:

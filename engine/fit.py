@@ -19,7 +19,8 @@ import torch
 
 from engine import metrics
 from engine.config import Config
-from engine.pipeline import Pipeline, answer, batches, second_stage
+from engine.evaluate import compare
+from engine.pipeline import Pipeline, batches, second_stage
 from features.dataset import Dataset
 from features.domain import Ints, Qrels, Queries, Ranking
 from features.interactions import Interactions
@@ -177,20 +178,9 @@ def check(split: Split, pipeline: Pipeline, ranker: LambdaMart, config: Config) 
     queries, qrels = select(split, np.flatnonzero(_is_for_check(split, config)).astype(np.int32))
     if not len(queries):
         return {"queries": 0}
-    lists: dict[str, list[Ranking]] = {name: [] for name in (*pipeline.sources, "fusion", "ranker")}
-    ceilings, done = [], 0
-    ranked = replace(pipeline.second, ranker=ranker)
-    for batch in batches(queries):
-        retrieved = pipeline.retrieve(batch)
-        candidates = ranked.candidates(retrieved, LONG_LIST)
-        for name, result in retrieved.items():
-            lists[name].append(Ranking(result.tracks[:, :LONG_LIST], result.scores[:, :LONG_LIST]))
-        lists["fusion"].append(answer(candidates, pipeline.second.fusion.score(candidates), LONG_LIST).ranking)
-        lists["ranker"].append(answer(candidates, ranked.scores(batch, candidates), LONG_LIST).ranking)
-        ceilings.append(metrics.recall_ceiling(candidates, qrels.part(done, done + len(batch))))
-        done += len(batch)
-    figures = {name: _figures(Ranking.join(rankings), qrels) for name, rankings in lists.items()}
-    return {"queries": len(queries), "recall_ceiling": float(np.nanmean(np.concatenate(ceilings))), "check": figures}
+    comparison = compare(Pipeline(pipeline.sources, replace(pipeline.second, ranker=ranker)), queries, qrels)
+    figures = {name: _figures(ranking, qrels) for name, ranking in comparison.rankings.items()}
+    return {"queries": len(queries), "recall_ceiling": float(np.nanmean(comparison.ceilings)), "check": figures}
 
 
 def _figures(ranking: Ranking, qrels: Qrels) -> dict[str, float]:

@@ -56,7 +56,9 @@ class Gateway:
         told = await self.conductor.ask(Item(asked.query, _want(request), mask))
         if request.diversity:
             told = replace(told, ranked=await self._in_thread(lambda: self._varied(told.ranked, request)))
-        return self._told(asked, replace(told, ranked=self._full(told.ranked, asked.query, mask)), request_id)
+        if mask is not None or told.degraded:
+            told = replace(told, ranked=self._full(told.ranked, asked.query, mask))
+        return self._told(asked, told, request_id)
 
     async def rank(self, request: api.Rank, request_id: str) -> api.Recommended:
         """Candidates that are not known are named beside the unknown tracks."""
@@ -92,7 +94,7 @@ class Gateway:
         return pick(ranked, places, request.k)
 
     def _full(self, ranked: Ranked, query: Query, mask: Mask | None) -> Ranked:
-        """As many tracks as were asked for, wherever there are so many."""
+        """As many tracks as were asked for, wherever there are so many; the sources proposed without the mask."""
         return replace(ranked, answer=fill(ranked.answer, query, mask, len(self.names.vocabulary)))
 
     def _version(self) -> api.ModelVersion:

@@ -122,8 +122,7 @@ class Listener:
 
     def __init__(self, told: Told, report: Report) -> None:
         self.report = report
-        self._file = told.path.open("a+", encoding="utf-8")
-        self._file.truncate(0)
+        self._file = told.path.open("w+", encoding="utf-8")  # empties it
         self._rest = ""
 
     def listen(self) -> None:

@@ -33,6 +33,8 @@ ENVIRONMENT = {
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
+    # A replica that leaves waits so long for HAProxy to notice; the default of 30 is for load balancers further out.
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
     # Straight lines of the latency histogram where this service's answers are.
     "RAY_SERVE_REQUEST_LATENCY_BUCKETS_MS": "1,2,5,10,15,20,30,40,60,80,100,150,200,300,500,1000,2000,5000",
 }
@@ -100,12 +102,12 @@ def running_service(artifact: Path, topology: Topology = "composed", port: int =
     open_artifact(artifact, verify="size")  # a wrong path is said before Ray takes its seconds
     _require_free(port)
     os.environ.update(_environment())
-    with _ray(), _serve(port) as serve:
+    with _ray() as ours, _serve(port, ours) as serve:
         serve.run(build_app(ServeArgs(artifact=artifact, topology=topology)), name=APP, route_prefix="/")
         try:
             yield f"http://{LOOPBACK}:{port}"
         finally:
-            serve.delete(APP)
+            serve.delete(APP)  # lets requests under way end
 
 
 def _environment() -> dict[str, str]:
@@ -114,26 +116,27 @@ def _environment() -> dict[str, str]:
 
 
 @contextmanager
-def _ray() -> Iterator[None]:
-    """The Ray that this process is connected to, else that of RAY_ADDRESS, else one of our own."""
+def _ray() -> Iterator[bool]:
+    """The Ray that this process is connected to, else that of RAY_ADDRESS, else one of our own; whether it is our own."""
     import ray
 
     if ray.is_initialized():
-        yield
+        yield False
         return
-    if address := os.environ.get("RAY_ADDRESS"):
+    address = os.environ.get("RAY_ADDRESS")
+    if address:
         ray.init(address=address, log_to_driver=False)
     else:
         ray.init(address="local", include_dashboard=False, log_to_driver=False)
     try:
-        yield
+        yield not address
     finally:
         ray.shutdown()
 
 
 @contextmanager
-def _serve(port: int) -> Iterator[Any]:
-    """Serve as it runs in the cluster, else one of our own; its HTTP server listens on the loopback interface."""
+def _serve(port: int, in_our_ray: bool) -> Iterator[Any]:
+    """Serve as it runs in the cluster, else one of our own, whose HTTP server listens on the loopback interface alone."""
     from ray import serve
 
     if _serve_runs():
@@ -143,7 +146,8 @@ def _serve(port: int) -> Iterator[Any]:
     try:
         yield serve
     finally:
-        serve.shutdown()
+        if not in_our_ray:  # which ends with all that is in it
+            serve.shutdown()  # type: ignore[no-untyped-call]
 
 
 def _serve_runs() -> bool:

@@ -54,7 +54,7 @@ def train(
 ) -> Manifest:
     """Trains on the dataset at `dataset_path` and writes the artifact at `out`; returns its manifest.
 
-    `report` is called while the workers run, from another thread. `storage`: where the finished phases are kept until the
+    `report` is called while the workers run, from a thread of its own. `storage`: where the finished phases are kept until the
     end, a path that all workers see; a folder beside `out` by default. `threads`: of each worker; the machine's cores shared
     out by default. Whatever a person can mend is a SegueError or an OSError, and leaves nothing new at `out`.
     """
@@ -103,9 +103,9 @@ def _cluster(workers: int, threads: int | None) -> Iterator[int]:
     import ray
 
     connected = ray.is_initialized()
-    if not connected:
-        _connect(address, max(_cores(), workers * (threads or 1)))
     try:
+        if not connected:
+            _connect(address, max(_cores(), workers * (threads or 1)))
         share = int(ray.cluster_resources().get("CPU", 0)) // workers  # type: ignore[no-untyped-call]
         if not share:
             raise SegueError(f"train: expected a cluster of {workers} CPUs or more, found fewer. Ask for fewer workers")

@@ -6,12 +6,14 @@ Input: a Gateway, the API keys. Output: an ASGI application with its OpenAPI pag
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
 
 from engine import api
 from engine.batching import Overloaded
@@ -21,6 +23,7 @@ from engine.gateway import Gateway
 from engine.requests import UnknownPlaylist, UnknownTrack
 from features.domain import SegueError
 
+LOG = logging.getLogger("segue")
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": api.Problem, "description": description, "content": {"application/problem+json": {}}}
     for status, description in {
@@ -40,14 +43,13 @@ _KINDS: dict[type[SegueError], tuple[int, str]] = {
 }
 
 
-def web_app(gateway: Gateway, keys: tuple[str, ...] = ()) -> FastAPI:
-    """`keys`: who sends none of them is refused under /v1; without keys everybody is let in."""
+def web_app(gateway: Gateway, keys: tuple[str, ...] = (), tell_id: bool = True) -> ASGIApp:
+    """`keys`: who sends none of them is refused under /v1; without keys everybody is let in. `tell_id`: see Door."""
     app = FastAPI(title="Segue", summary="What comes next?", version=gateway.manifest.version, redoc_url=None)
-    app.add_middleware(Door, keys=keys)
     _report_problems(app)
     _answer_questions(app, gateway)
     _tell_state(app, gateway)
-    return app
+    return Door(app, keys, tell_id=tell_id)  # around everything, FastAPI's own last resort too
 
 
 def _answer_questions(app: FastAPI, gateway: Gateway) -> None:
@@ -113,6 +115,7 @@ def _report_problems(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def our_fault(request: Request, error: Exception) -> Response:
+        LOG.error("request %s failed", request.scope[REQUEST_ID], exc_info=error)
         return problem(request.scope, 500, "internal", "Something went wrong here; the log has it under this request_id.")
 
 

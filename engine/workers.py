@@ -12,6 +12,7 @@ import errno
 import hashlib
 import json
 import re
+import socket
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -71,6 +72,10 @@ class Work:
     """Called on worker 0 alone."""
 
     def open_dataset(self) -> Dataset:
+        """The dataset the training began with; a worker that does not see the run's folder is told of here as well."""
+        if not self.run.folder.is_dir():
+            found = f"none on {socket.gethostname()}"
+            raise SegueError(f"{self.run.folder}: expected a folder that all workers see, found {found}. Give a shared storage path")
         dataset = Dataset.open(self.dataset)
         if dataset.fingerprint != self.fingerprint:
             raise SegueError(
@@ -99,7 +104,7 @@ def fit_retrievers(settings: dict[str, Work]) -> None:
     report = work.report_of(parallel.worker_rank())
     torch.set_num_threads(work.threads)
     dataset = work.open_dataset()
-    report("retrievers begin", 1.0, {"workers": work.workers})
+    report(_start_of(fit_retrievers), 1.0, {"workers": work.workers})
     _make_examples(work, dataset, fit.masked(dataset, work.config), report)
     everything = fit.visible(dataset, dataset.interactions, work.config)
     for name in work.config.sources.recipes():
@@ -177,7 +182,7 @@ def fit_ranker(settings: dict[str, Work]) -> None:
     rank = ray.train.get_context().get_world_rank()
     report = work.report_of(rank)
     torch.set_num_threads(work.threads)
-    report("ranker begins", 1.0, {"workers": work.workers})
+    report(_start_of(fit_ranker), 1.0, {"workers": work.workers})
     examples = Examples.open(work.run.path(_examples_of(rank)) / EXAMPLES_FILE)
     network = get_network_params() if work.workers > 1 else None
     fitted = work.config.ranker.fit(examples, work.config.seed, work.threads, network, report)
@@ -235,11 +240,17 @@ class _NoSecondTry(UserCallback):
 Loop = Callable[[dict[str, Work]], None]
 
 
+def _start_of(loop: Loop) -> str:
+    """The phase from the launch of a group to the first line of its loop."""
+    return f"{loop.__name__.removeprefix('fit_')} start"
+
+
 def launch(trainer: type[TorchTrainer] | type[LightGBMTrainer], loop: Loop, work: Work, *, here: bool) -> None:
     """Runs `loop` on all workers of a new group, or `here` in this process; returns when all are done.
 
     Ctrl-C is a KeyboardInterrupt, after the group was stopped.
     """
+    work.report(_start_of(loop), 0.0, {})
     group: Any = trainer(
         loop,
         train_loop_config={"work": work},

@@ -16,6 +16,7 @@ from typing import Self
 import numpy as np
 import scipy.sparse as sp
 
+from features.arrays import load_array, save_array
 from features.catalog import UNKNOWN, Catalog
 from features.domain import Candidates, Floats, Ints, Queries
 from features.interactions import Interactions
@@ -49,16 +50,17 @@ class Facts:
     def save(self, folder: Path) -> None:
         """Plain arrays in the existing `folder`."""
         for name in ("artists", "albums", "counts"):
-            np.save(folder / f"{name}.npy", getattr(self, name))
-        for part in ("indices", "indptr"):
-            np.save(folder / f"postings.{part}.npy", getattr(self.postings, part))
+            save_array(folder / f"{name}.npy", getattr(self, name))
+        save_array(folder / "postings.indices.npy", self.postings.indices.astype(np.int32, copy=False))
+        save_array(folder / "postings.indptr.npy", self.postings.indptr.astype(np.int64, copy=False))
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        artists, albums, counts, indices, indptr = (
-            np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-            for name in ("artists", "albums", "counts", "postings.indices", "postings.indptr")
-        )
+        artists = load_array(folder / "artists.npy", dtype=np.int32, shape=(None,), mmap=True)
+        albums = load_array(folder / "albums.npy", dtype=np.int32, shape=artists.shape, mmap=True)
+        counts = load_array(folder / "counts.npy", dtype=np.float32, shape=artists.shape, mmap=True)
+        indptr = load_array(folder / "postings.indptr.npy", dtype=np.int64, shape=(len(artists) + 1,), mmap=True)
+        indices = load_array(folder / "postings.indices.npy", dtype=np.int32, shape=(int(indptr[-1]),), mmap=True)
         ones = np.ones(len(indices), np.float32)
         return cls(artists, albums, counts, sp.csr_matrix((ones, indices, indptr), shape=(len(artists), int(indices.max(initial=0)) + 1)))
 
@@ -192,17 +194,20 @@ class PairFeatures:
         block[:, 1] = [bool(title.strip()) for title in queries.titles]
         for i in np.flatnonzero(queries.seed_counts()).tolist():
             seeds = queries.seeds_of(i)
-            _, per_artist = np.unique(self.facts.artists[seeds], return_counts=True)
-            popularity = np.log1p(self.facts.counts[seeds])
-            block[i, 2:] = len(per_artist), per_artist.max() / len(seeds), popularity.mean(), popularity.std()
+            artists, popularity = self.facts.artists[seeds], np.log1p(self.facts.counts[seeds])
+            _, per_artist = np.unique(artists[artists != UNKNOWN], return_counts=True)
+            if len(per_artist):
+                block[i, 2:4] = len(per_artist), per_artist.max() / len(seeds)
+            block[i, 4:] = popularity.mean(), popularity.std()
         return block
 
     def _tracks(self, about_queries: Floats, candidates: Candidates) -> Floats:
         facts, tracks = self.facts, candidates.tracks
         popularity = np.log1p(facts.counts[tracks])
-        share = facts.counts[tracks] / np.maximum(facts.artist_counts[tracks], 1)
+        of_artist = facts.artist_counts[tracks]
+        share = np.divide(facts.counts[tracks], of_artist, out=np.full_like(of_artist, np.nan), where=of_artist > 0)
         relative = popularity - about_queries[candidates.query_of(), QUERY_FEATURES.index("seed_popularity_mean")]
-        columns = [popularity, np.log1p(facts.artist_counts[tracks]), np.log1p(facts.album_counts[tracks]), share, relative]
+        columns = [popularity, np.log1p(of_artist), np.log1p(facts.album_counts[tracks]), share, relative]
         return np.stack(columns, axis=1).astype(np.float32)
 
     def _overlap(self, queries: Queries, candidates: Candidates) -> Floats:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -129,3 +130,107 @@ def neighbour_votes(playlists: Sequence[AbstractSet[int]], seeds: AbstractSet[in
         for track in playlists[playlist] - seeds:
             votes[track] = votes.get(track, 0) + similarity**sharpness
     return votes
+
+
+def cosine(one: Sequence[float], other: Sequence[float]) -> float:
+    lengths = max(math.hypot(*one), 1e-9) * max(math.hypot(*other), 1e-9)
+    return sum(a * b for a, b in zip(one, other, strict=True)) / lengths
+
+
+@dataclass(frozen=True)
+class PlainWorld:
+    """What pair features are made of, as lists and sets; None is an artist or album that is not known."""
+
+    playlists: Sequence[AbstractSet[int]]
+    artists: Sequence[str | None]
+    albums: Sequence[str | None]
+    spaces: Mapping[str, Sequence[Sequence[float]]]
+
+    def count(self, track: int) -> int:
+        return sum(track in playlist for playlist in self.playlists)
+
+    def entries(self, names: Sequence[str | None], track: int) -> int:
+        """Entries of all tracks of the same artist or album."""
+        return sum(self.count(other) for other, name in enumerate(names) if name is not None and name == names[track])
+
+
+@dataclass(frozen=True)
+class PlainQuery:
+    """One query: what is asked, each answering source's proposals as track -> (rank, score), each space's query vector."""
+
+    seeds: Sequence[int]
+    title: str
+    proposed: Mapping[str, Mapping[int, tuple[int, float]]]
+    searched: Mapping[str, Sequence[float]]
+
+
+def pair_features(world: PlainWorld, query: PlainQuery, track: int, sources: Sequence[str]) -> dict[str, float]:
+    """Every feature of one (query, candidate) pair by its name."""
+    found: dict[str, float] = {}
+    for source in sources:
+        rank, score = query.proposed.get(source, {}).get(track, (NAN, NAN))
+        best = max((score for _, score in query.proposed.get(source, {}).values()), default=NAN)
+        found |= {f"{source}.score": score, f"{source}.rank": rank, f"{source}.relative_score": score / max(abs(best), 1e-9)}
+    for name, vectors in world.spaces.items():
+        of_seeds = [cosine(vectors[track], vectors[seed]) for seed in query.seeds]
+        searched = query.searched.get(name)
+        found[f"{name}.inner_product"] = NAN if searched is None else sum(a * b for a, b in zip(vectors[track], searched, strict=True))
+        found[f"{name}.cosine"] = NAN if searched is None else cosine(vectors[track], searched)
+        found[f"{name}.seed_cosine_max"] = max(of_seeds, default=NAN)
+        found[f"{name}.seed_cosine_mean"] = _mean(of_seeds)
+        found[f"{name}.last_seeds_cosine"] = _mean(of_seeds[-5:])
+    return found | _about_the_query(world, query) | _about_the_track(world, query, track) | _about_both(world, query, track)
+
+
+def _about_the_query(world: PlainWorld, query: PlainQuery) -> dict[str, float]:
+    known = [world.artists[seed] for seed in query.seeds if world.artists[seed] is not None]
+    popularity = [math.log(1 + world.count(seed)) for seed in query.seeds]
+    return {
+        "query.seeds": len(query.seeds),
+        "query.has_title": int(bool(query.title.strip())),
+        "query.seed_artists": len(set(known)) if known else NAN,
+        "query.top_artist_share": max(known.count(artist) for artist in known) / len(query.seeds) if known else NAN,
+        "query.seed_popularity_mean": _mean(popularity),
+        "query.seed_popularity_deviation": math.sqrt(_mean([(value - _mean(popularity)) ** 2 for value in popularity])),
+    }
+
+
+def _about_the_track(world: PlainWorld, query: PlainQuery, track: int) -> dict[str, float]:
+    of_artist = world.entries(world.artists, track)
+    popularity = math.log(1 + world.count(track))
+    return {
+        "track.popularity": popularity,
+        "track.artist_popularity": math.log(1 + of_artist),
+        "track.album_popularity": math.log(1 + world.entries(world.albums, track)),
+        "track.share_of_artist": world.count(track) / of_artist if of_artist else NAN,
+        "track.popularity_minus_seeds": popularity - _mean([math.log(1 + world.count(seed)) for seed in query.seeds]),
+    }
+
+
+def _about_both(world: PlainWorld, query: PlainQuery, track: int) -> dict[str, float]:
+    by_artist, by_album = (
+        [place for place, seed in enumerate(query.seeds) if names[track] is not None and names[seed] == names[track]]
+        for names in (world.artists, world.albums)
+    )
+    held_by = {track: {i for i, playlist in enumerate(world.playlists) if track in playlist} for track in (track, *query.seeds)}
+    shared = [len(held_by[track] & held_by[seed]) for seed in query.seeds]
+    company = [both / math.sqrt(max(len(held_by[track]), 1) * max(len(held_by[seed]), 1)) for both, seed in zip(shared, query.seeds, strict=True)]
+    ranks = [of_source[track][0] for of_source in query.proposed.values() if track in of_source]
+    return {
+        "overlap.same_artist_seeds": len(by_artist),
+        "overlap.same_artist_share": len(by_artist) / max(len(query.seeds), 1),
+        "overlap.same_artist_from_end": len(query.seeds) - by_artist[-1] if by_artist else NAN,
+        "overlap.same_album_seeds": len(by_album),
+        "overlap.same_album_from_end": len(query.seeds) - by_album[-1] if by_album else NAN,
+        "company.company_max": max(company, default=NAN),
+        "company.company_mean": _mean(company),
+        "company.company_last": _mean(company[-5:]),
+        "company.company_seeds": _mean([both > 0 for both in shared]),
+        "company.company_confidence": _mean(shared) / max(len(held_by[track]), 1),
+        "union.proposed_by": len(ranks),
+        "union.best_rank": min(ranks),
+    }
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else NAN

@@ -120,7 +120,7 @@ class LambdaMart:
         """`names`: the columns that will be computed; other ones than it was trained on are an error."""
         try:
             booster = lightgbm.Booster(model_str=(folder / FILE).read_text(encoding="utf-8"))
-        except (lightgbm.basic.LightGBMError, UnicodeDecodeError) as error:
+        except (OSError, UnicodeDecodeError, lightgbm.basic.LightGBMError) as error:
             raise SegueError(f"{folder / FILE}: expected a LightGBM model in text form, found {error}. Train again") from error
         trained = tuple(booster.feature_name())
         if trained != tuple(names):

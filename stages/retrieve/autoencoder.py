@@ -12,6 +12,7 @@ Knows no title, no content and no Ray.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
+from scipy.special import gammaln
 
 from features.arrays import load_array, save_array
 from features.domain import Floats, Ints, Queries, Retrieved, SegueError
@@ -119,14 +121,15 @@ class _Trainer:
         self._log_chance = torch.from_numpy(self._log_chances())
 
     def _log_chances(self) -> Floats:
-        """(num_tracks,) how likely each track is in the softmax of a step: in a playlist of the batch, or drawn."""
-        teaching = self.interactions.lengths() >= 2
-        held_by = np.bincount(
-            self.interactions.tracks[np.repeat(teaching, self.interactions.lengths())], minlength=self.interactions.num_tracks
-        )
-        not_in_batch = (1 - min(self.recipe.batch_size / max(int(teaching.sum()), 1), 1)) ** held_by
-        not_drawn = 1 - min(self.recipe.negatives / self.interactions.num_tracks, 1)
-        return np.log1p(-(not_in_batch * not_drawn).clip(0, 1 - 1e-9)).astype(np.float32)
+        """(num_tracks,) how likely each track is in the softmax of a step: in a playlist of a whole batch, or drawn."""
+        lengths, num_tracks = self.interactions.lengths(), self.interactions.num_tracks
+        held_by = np.bincount(self.interactions.tracks[np.repeat(lengths >= 2, lengths)], minlength=num_tracks)
+        playlists = int((lengths >= 2).sum())
+        batch, others = min(self.recipe.batch_size, playlists), playlists - held_by
+        # of the ways to choose a batch, those without a holder; the gammaln of 0 and below is infinite: there is no way
+        ways = gammaln(others + 1) - gammaln(others - batch + 1) - gammaln(playlists + 1) + gammaln(playlists - batch + 1)
+        left_out = np.exp(ways) * (1 - min(self.recipe.negatives / num_tracks, 1))
+        return np.log1p(-left_out.clip(0, 1 - 1e-9)).astype(np.float32)
 
     def epoch(self, epoch: int) -> float:
         """The mean loss per playlist over one pass."""

@@ -11,6 +11,7 @@ from tests.contracts import RetrieverContract
 class TestArtist(RetrieverContract):
     recipe = ArtistRecipe()
     proposes_cold = True
+    needs_nobody = True
     needs_content = True
 
 

@@ -18,6 +18,7 @@ class TestContent(RetrieverContract):
     recipe = ContractiveRecipe(dim=6, epochs=8, batch_size=64, learning_rate=0.01)
     has_vectors = True
     proposes_cold = True
+    needs_nobody = True
     needs_content = True
 
 
@@ -27,6 +28,7 @@ class TestContentWithTrees(RetrieverContract):
     )
     has_vectors = True
     proposes_cold = True
+    needs_nobody = True
     needs_content = True
 
 

@@ -11,6 +11,7 @@ class TestPopularity(RetrieverContract):
     recipe = PopularityRecipe()
     hears = frozenset()
     proposes_cold = True  # last of all: where nothing is known, any track is as good
+    needs_nobody = True
     continues_the_checkerboard = False  # it tells all the same
 
 

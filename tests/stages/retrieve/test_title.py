@@ -25,10 +25,11 @@ class TestTitle(RetrieverContract):
     recipe = TitleRecipe()
     hears = frozenset({"title"})
     needs_content = True
+    proposes_cold = True  # by an artist whose name is the title
 
 
 class TestTitleOfWholeWords(RetrieverContract):
-    recipe = TitleRecipe(shortest=3, longest=3, neighbours=10, sharpness=1)
+    recipe = TitleRecipe(shortest=3, longest=3, neighbours=10, sharpness=4, tracks_of_artist=0)
     hears = frozenset({"title"})
     needs_content = True
 
@@ -96,7 +97,7 @@ def test_what_is_compared(title: str, expected: str) -> None:
     assert normalise(title) == expected
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(title=ANY_TEXT, other=ANY_TEXT)
 def test_any_text_is_a_title(title: str, other: str) -> None:
     recipe = TitleRecipe()

@@ -1,0 +1,49 @@
+"""A tiny artifact of a synthetic world, trained once, with every source; nobody writes into it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from engine.config import CandidatesConfig, Config, ExamplesConfig, SourcesConfig
+from engine.fit import train
+from engine.model import Model, open_model, save_model
+from engine.serve import ENVIRONMENT
+from features.dataset import Dataset
+from features.ingest import ingest
+from features.synthetic import write_world
+from stages.rank.lambdamart import LambdaMartRecipe
+from stages.retrieve.als import AlsRecipe
+from stages.retrieve.autoencoder import AutoencoderRecipe
+from stages.retrieve.content import ContractiveRecipe
+
+os.environ.update(ENVIRONMENT)  # read by the whole cluster, so before any test starts one
+
+TINY = Config(
+    sources=SourcesConfig(
+        als=AlsRecipe(dim=16, sweeps=3),
+        autoencoder=AutoencoderRecipe(dim=8, epochs=1, negatives=100),
+        content=ContractiveRecipe(dim=8, epochs=1),
+    ),
+    candidates=CandidatesConfig(per_source=60, least=50, per_answer=2),
+    examples=ExamplesConfig(playlists=80, misses=40),
+    ranker=LambdaMartRecipe(trees=20, leaves=7, least_examples_per_leaf=10),
+)
+"""Small in everything; fewer candidates are ranked for a short list than for a long one, as in real models."""
+
+
+@pytest.fixture(scope="session")
+def tiny_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny")
+    write_world(folder, playlists=300, tracks=500)
+    ingest([folder / "mpd.zip"], folder / "dataset", folder / "audio_features.parquet")
+    dataset = Dataset.open(folder / "dataset")
+    save_model(train(dataset, TINY), dataset, TINY, folder / "artifact")
+    return folder / "artifact"
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_artifact: Path) -> Model:
+    return open_model(tiny_artifact)

@@ -1,0 +1,431 @@
+"""Micro-batches, budgets, versions and degrading: the way through the stages, driven with stages of our own making."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engine import api
+from engine.artifact import Artifact, open_artifact
+from engine.batching import Batcher, Overloaded
+from engine.calls import HeldSecondStage, HeldSource, WrongVersion, fusion_only, hold_all, open_version
+from engine.conductor import Conductor, Item, Limits, Told, TooSlow
+from engine.filters import allowed, fill, keep
+from engine.gateway import Gateway
+from engine.model import Model
+from engine.nearness import Nearness
+from engine.search import Search
+from engine.wants import Ranked, Want, nothing, rank_each
+from features.domain import NO_TRACK, Queries, Query, Retrieved, SegueError
+
+
+def ints(*values: int) -> np.ndarray:
+    return np.array(values, np.int32)
+
+
+def asked(*seeds: int, title: str = "", exclude: tuple[int, ...] = ()) -> Query:
+    return Query(ints(*seeds), title, ints(*exclude))
+
+
+def want(k: int) -> Want:
+    return Want(k, k)
+
+
+# -- batches ----------------------------------------------------------------------------------------------------------
+
+
+def test_what_arrives_while_batches_fly_travels_together() -> None:
+    async def story() -> list[list[int]]:
+        batches: list[list[int]] = []
+        landing = asyncio.Event()
+
+        async def run(items: Sequence[int]) -> Sequence[int]:
+            batches.append(list(items))
+            await landing.wait()
+            return [item * 10 for item in items]
+
+        batcher = Batcher(run, most=4, in_flight=1, waiting=100)
+        first = asyncio.create_task(batcher.submit(0))
+        await asyncio.sleep(0.01)  # a lone item starts at once
+        assert batches == [[0]]
+        others = [asyncio.create_task(batcher.submit(i)) for i in range(1, 8)]
+        await asyncio.sleep(0.01)
+        assert batches == [[0]]
+        landing.set()
+        assert await asyncio.gather(first, *others) == [i * 10 for i in range(8)]
+        return batches
+
+    assert asyncio.run(story()) == [[0], [1, 2, 3, 4], [5, 6, 7]]
+
+
+def test_one_more_than_may_wait_is_refused() -> None:
+    async def story() -> None:
+        async def run(items: Sequence[int]) -> Sequence[int]:
+            await asyncio.sleep(0.05)
+            return items
+
+        batcher = Batcher(run, most=1, in_flight=1, waiting=2)
+        flying = asyncio.create_task(batcher.submit(0))
+        await asyncio.sleep(0.01)
+        waiting = [asyncio.create_task(batcher.submit(i)) for i in (1, 2)]
+        await asyncio.sleep(0.01)
+        with pytest.raises(Overloaded, match="expected at most 2 waiting"):
+            await batcher.submit(3)
+        assert await asyncio.gather(flying, *waiting) == [0, 1, 2]
+
+    asyncio.run(story())
+
+
+def test_a_failed_batch_fails_its_items_and_no_other_and_a_lost_caller_costs_nothing() -> None:
+    async def story() -> list[list[int]]:
+        batches: list[list[int]] = []
+
+        async def run(items: Sequence[int]) -> Sequence[int]:
+            batches.append(list(items))
+            await asyncio.sleep(0.01)
+            if 0 in items:
+                raise ValueError("zero")
+            return items
+
+        batcher = Batcher(run, most=1, in_flight=1, waiting=10)
+        tasks = [asyncio.create_task(batcher.submit(i)) for i in range(3)]
+        await asyncio.sleep(0.001)
+        tasks[1].cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert isinstance(results[0], ValueError)
+        assert isinstance(results[1], asyncio.CancelledError)
+        assert results[2] == 2
+        return batches
+
+    assert asyncio.run(story()) == [[0], [2]]
+
+
+# -- the conductor ----------------------------------------------------------------------------------------------------
+
+
+class Watched:
+    """A stage that counts its calls, and may be slow, broken, or of another version."""
+
+    def __init__(self, stage: Any, delay: float = 0.0, error: Exception | None = None) -> None:
+        self.stage, self.delay, self.error, self.sizes = stage, delay, error, list[int]()
+
+    async def ping(self, version: str) -> str:
+        await asyncio.sleep(self.delay)
+        return str(await self.stage.ping(version))
+
+    async def retrieve(self, version: str, queries: Queries) -> Retrieved:
+        self.sizes.append(len(queries))
+        await asyncio.sleep(self.delay)
+        if self.error:
+            raise self.error
+        result: Retrieved = await self.stage.retrieve(version, queries)
+        return result
+
+    async def rank(self, version: str, queries: Queries, retrieved: Mapping[str, Retrieved], wants: Sequence[Want]) -> list[Ranked]:
+        self.sizes.append(len(queries))
+        await asyncio.sleep(self.delay)
+        if self.error:
+            raise self.error
+        result: list[Ranked] = await self.stage.rank(version, queries, retrieved, wants)
+        return result
+
+
+@pytest.fixture(scope="module")
+def artifact(tiny_artifact: Path) -> Artifact:
+    return open_artifact(tiny_artifact)
+
+
+@pytest.fixture(scope="module")
+def held(artifact: Artifact) -> tuple[dict[str, HeldSource], HeldSecondStage]:
+    return hold_all(artifact, 2)
+
+
+class World:
+    """A conductor over watched stages."""
+
+    def __init__(self, artifact: Artifact, held: tuple[dict[str, HeldSource], HeldSecondStage], limits: Limits) -> None:
+        self.sources = {name: Watched(stage) for name, stage in held[0].items()}
+        self.ranker = Watched(held[1])
+        self.conductor = Conductor(artifact.manifest.version, self.sources, self.ranker, fusion_only(artifact), limits)
+
+    def ask(self, *items: Item) -> list[Told]:
+        async def together() -> list[Told]:
+            return await asyncio.gather(*(self.conductor.ask(item) for item in items))
+
+        return asyncio.run(together())
+
+
+LIMITS = Limits(source_timeout=0.2, ranker_timeout=0.5, deadline=2.0)
+
+
+@pytest.fixture
+def world(artifact: Artifact, held: tuple[dict[str, HeldSource], HeldSecondStage]) -> World:
+    return World(artifact, held, LIMITS)
+
+
+QUERIES = (asked(3, 8, 21), asked(title="road trip"), asked(40, title="jazz"), asked(), asked(5, 6, exclude=(0, 1, 2, 3)))
+
+
+def test_the_answer_is_that_of_the_pipeline(world: World, tiny_model: Model) -> None:
+    for query in QUERIES:
+        (told,) = world.ask(Item(query, want(10)))
+        expected = tiny_model.pipeline.recommend(Queries.of([query]), 10)
+        assert told.ranked.answer.ranking.tracks.tolist() == expected.ranking.tracks.tolist()
+        assert told.ranked.answer.ranking.scores.tolist() == expected.ranking.scores.tolist()
+        assert {name: ranks.tolist() for name, ranks in told.ranked.answer.ranks.items()} == {
+            name: ranks.tolist() for name, ranks in expected.ranks.items()
+        }
+        assert told.degraded == ()
+
+
+def test_a_batch_costs_each_stage_one_call(world: World) -> None:
+    world.ask(*(Item(query, want(10)) for query in QUERIES))
+    assert all(source.sizes == [len(QUERIES)] for source in world.sources.values())
+    assert world.ranker.sizes == [len(QUERIES)]
+
+
+def test_who_travels_along_changes_nothing(world: World, tiny_model: Model) -> None:
+    """Different k means different numbers of candidates: each query is ranked as if it were alone.
+
+    Compared with a batch of two: a BLAS rounds the product with one vector otherwise than that with many.
+    """
+    lengths = (1, 10, 100, 200, 25)
+    told = world.ask(*(Item(query, want(k)) for query, k in zip(QUERIES, lengths, strict=True)))
+    for one, query, k in zip(told, QUERIES, lengths, strict=True):
+        expected = tiny_model.pipeline.recommend(Queries.of([query, query]), k).ranking
+        assert one.ranked.answer.ranking.tracks.shape == (1, k)
+        assert one.ranked.answer.ranking.tracks[0].tolist() == expected.tracks[0].tolist()
+
+
+@pytest.mark.parametrize("how", ["slow", "broken", "of another version"])
+def test_a_source_that_does_not_answer_is_left_out_and_named(world: World, tiny_model: Model, how: str) -> None:
+    source = world.sources["als"]
+    if how == "slow":
+        source.delay = 5.0
+    elif how == "broken":
+        source.error = RuntimeError("disk on fire")
+    else:
+        source.stage = HeldSource("another", "als", tiny_model.pipeline.sources["als"], 60)
+    (told,) = world.ask(Item(QUERIES[0], want(10)))
+    assert told.degraded == ("als",)
+    assert told.ranked.count == 10
+    assert "als" not in told.ranked.answer.ranks
+    retrieved = {name: one for name, one in tiny_model.pipeline.retrieve(Queries.of([QUERIES[0]])).items() if name != "als"}
+    expected = tiny_model.pipeline.second.rank(Queries.of([QUERIES[0]]), retrieved, 10)
+    assert told.ranked.answer.ranking.tracks.tolist() == expected.ranking.tracks.tolist()
+
+
+@pytest.mark.parametrize("how", ["slow", "broken"])
+def test_without_the_ranker_the_fusion_is_the_order(world: World, tiny_model: Model, how: str) -> None:
+    world.ranker.delay, world.ranker.error = (5.0, None) if how == "slow" else (0.0, SegueError("no"))
+    told = world.ask(*(Item(query, want(10)) for query in QUERIES))
+    queries = Queries.of(QUERIES)
+    expected = replace(tiny_model.pipeline.second, ranker=None).rank(queries, tiny_model.pipeline.retrieve(queries), 10)
+    for i, one in enumerate(told):
+        assert one.degraded == ("ranker",)
+        assert one.ranked.answer.ranking.tracks[0].tolist() == expected.ranking.tracks[i].tolist()
+
+
+def test_without_any_source_nothing_is_proposed_and_all_are_named(world: World) -> None:
+    for source in world.sources.values():
+        source.error = RuntimeError("gone")
+    (told,) = world.ask(Item(QUERIES[0], want(10)))
+    assert told.ranked.count == 0
+    assert told.degraded == tuple(world.sources)
+
+
+def test_a_request_has_a_deadline(artifact: Artifact, held: tuple[dict[str, HeldSource], HeldSecondStage]) -> None:
+    world = World(artifact, held, Limits(source_timeout=2.0, deadline=0.1))
+    world.sources["title"].delay = 1.0
+    with pytest.raises(TooSlow, match=r"within 0\.1 s"):
+        world.ask(Item(QUERIES[0], want(10)))
+
+
+def test_readiness_asks_every_stage(world: World, tiny_model: Model) -> None:
+    assert set(asyncio.run(world.conductor.ready()).values()) == {"ok"}
+    world.sources["title"].delay = 5.0
+    world.sources["als"].stage = HeldSource("another", "als", tiny_model.pipeline.sources["als"], 60)
+    said = asyncio.run(world.conductor.ready())
+    assert said["title"] == "no answer within 0.2 s"
+    assert "found another" in said["als"]
+    assert said["ranker"] == "ok"
+
+
+def test_a_stage_refuses_another_version(held: tuple[dict[str, HeldSource], HeldSecondStage], tiny_artifact: Path) -> None:
+    with pytest.raises(WrongVersion, match="expected model other, found "):
+        asyncio.run(held[1].ping("other"))
+    with pytest.raises(WrongVersion, match="expected model other, found "):
+        open_version(str(tiny_artifact), "other")
+
+
+# -- what queries want ------------------------------------------------------------------------------------------------
+
+
+def test_given_candidates_are_ranked_and_no_others(tiny_model: Model) -> None:
+    queries = Queries.of(QUERIES)
+    given = ints(400, 3, 17, 90)  # a seed of the first query, and tracks nobody may have proposed
+    wants = [Want(4, 4, given) if i % 2 == 0 else want(5) for i in range(len(QUERIES))]
+    ranked = rank_each(tiny_model.pipeline.second, queries, tiny_model.pipeline.retrieve(queries), wants)
+    for i in (0, 2, 4):
+        assert sorted(ranked[i].answer.ranking.tracks[0].tolist()) == [3, 17, 90, 400]
+        assert set(ranked[i].answer.ranks) == set(tiny_model.pipeline.sources)
+    assert ranked[1].answer.ranking.tracks.shape == (1, 5)
+
+
+def test_reasons_are_features_and_seeds(tiny_model: Model) -> None:
+    queries = Queries.of(QUERIES[:2])
+    wants = [Want(5, 5, explain=True), Want(5, 5, explain=True)]
+    seeded, titled = rank_each(tiny_model.pipeline.second, queries, tiny_model.pipeline.retrieve(queries), wants)
+    assert len(seeded.whys) == len(titled.whys) == 5
+    assert all(set(why.like) == {3, 8, 21} for why in seeded.whys)
+    assert all(why.like == () for why in titled.whys)
+    names = set(tiny_model.pipeline.second.pair_features.names)
+    assert all({name for name, _ in why.features} <= names for why in seeded.whys)
+
+
+# -- filters, nearness, search ----------------------------------------------------------------------------------------
+
+
+def test_a_filter_holds_where_all_of_it_is_known_to_hold(tiny_model: Model) -> None:
+    table = tiny_model.names.catalog.table
+    genre = next(genre for genre in table["genre"].to_list() if genre)
+    filters = api.Filters(genre=[genre.upper()], energy=api.Range(min=0.2, max=0.9))
+    mask = allowed(tiny_model.names.catalog, filters)
+    rows = zip(table["genre"], table["energy"], strict=True)
+    expected = [of_genre == genre and energy is not None and 0.2 <= energy <= 0.9 for of_genre, energy in rows]
+    assert mask.tolist() == expected
+    assert allowed(tiny_model.names.catalog, api.Filters()).all()
+    assert not allowed(tiny_model.names.catalog, api.Filters(artist=["nobody of that name"])).any()
+
+
+def test_what_is_not_allowed_leaves_a_gap_so_that_ranks_stay() -> None:
+    retrieved = {"a": Retrieved(np.array([[4, 2, NO_TRACK], [4, 2, 1]], np.int32), np.zeros((2, 3), np.float32))}
+    mask = np.array([True, True, True, True, False])
+    kept = keep(retrieved, [mask, None])["a"].tracks
+    assert kept.tolist() == [[NO_TRACK, 2, NO_TRACK], [4, 2, 1]]
+
+
+def test_an_answer_is_filled_up_with_the_popular_order_of_what_is_allowed() -> None:
+    mask = np.array([True, True, False, True, True, True])
+    filled = fill(nothing(4), asked(0, exclude=(3,)), mask, 6)
+    assert filled.ranking.tracks.tolist() == [[1, 4, 5, NO_TRACK]]
+    assert (np.diff(filled.ranking.scores[0, :3]) < 0).all()
+    assert filled.ranks["popularity"].tolist() == [[2, 5, 6, 0]]
+
+
+def test_the_popular_order_is_the_order_of_the_vocabulary(tiny_model: Model) -> None:
+    popular = tiny_model.pipeline.sources["popularity"].retrieve(Queries.of([asked()]), 60).tracks[0]
+    assert popular.tolist() == list(range(60))
+
+
+def test_the_nearest_tracks_are_the_largest_cosines(artifact: Artifact, tiny_model: Model) -> None:
+    nearness = Nearness.open(artifact)
+    space, tracks, cosines = nearness.nearest(3, 10)
+    vectors = tiny_model.pipeline.sources["als"].track_vectors
+    assert vectors is not None
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    wanted = unit @ unit[3]
+    wanted[3] = -np.inf
+    assert space == "als"
+    assert set(tracks.tolist()) <= set(np.argsort(-wanted)[:30].tolist())
+    assert (np.diff(cosines) <= 0).all()
+    assert 3 not in tracks
+
+
+def test_a_track_nobody_has_played_is_near_by_content(artifact: Artifact) -> None:
+    nearness = Nearness.open(artifact)
+    held = nearness.known["als"].copy()
+    held[7] = False
+    cold = replace(nearness, known={**nearness.known, "als": held})
+    assert cold.nearest(7, 5)[0] == "content"
+    assert 7 not in cold.nearest(3, 499)[1]
+    with pytest.raises(SegueError, match="expected a track with vectors in als or content"):
+        replace(cold, known={"als": held, "content": held}).nearest(7, 5)
+
+
+def test_variety_costs_score_and_keeps_the_first(artifact: Artifact) -> None:
+    nearness = Nearness.open(artifact)
+    tracks, scores = np.arange(50, dtype=np.int32), np.linspace(1, 0, 50, dtype=np.float32)
+    assert nearness.varied(tracks, scores, 10, 0.0).tolist() == list(range(10))
+    varied = nearness.varied(tracks, scores, 10, 0.7)
+    assert varied[0] == 0
+    assert len(set(varied.tolist())) == 10
+    assert _likeness(nearness, varied) < _likeness(nearness, np.arange(10))
+
+
+def _likeness(nearness: Nearness, tracks: np.ndarray) -> float:
+    space = nearness.spaces["als"]
+    unit = space.vectors[tracks] / space.lengths[tracks][:, None]
+    return float((unit @ unit.T).mean())
+
+
+def test_search_finds_every_word_whatever_the_case(tiny_model: Model) -> None:
+    search, table = Search(tiny_model.names), tiny_model.names.catalog.table
+    artist, title = table["artist"][7], table["title"][7]
+    found = search.find(f"{artist.upper()} {title.lower()}", 500)
+    assert 7 in found
+    assert all(artist.lower() in f"{table['artist'][int(i)]} {table['title'][int(i)]}".lower() for i in found)
+    assert (np.diff(found) > 0).all()
+    assert search.find(tiny_model.names.vocabulary.ids([11])[0], 5).tolist() == [11]
+    assert len(search.find("   ", 5)) == len(search.find("no track is called this", 5)) == 0
+
+
+# -- the gateway ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def gateway(artifact: Artifact, held: tuple[dict[str, HeldSource], HeldSecondStage]) -> Gateway:
+    return Gateway.open(artifact, dict(held[0]), held[1], Limits())
+
+
+def recommend(gateway: Gateway, **request: Any) -> api.Recommended:
+    return asyncio.run(gateway.recommend(api.Recommend(**request), "id"))
+
+
+def test_a_filtered_answer_is_full_wherever_there_are_so_many(gateway: Gateway, tiny_model: Model) -> None:
+    filters = {"energy": {"min": 0.8}}
+    mask = allowed(tiny_model.names.catalog, api.Filters.model_validate(filters))
+    seeds = tiny_model.names.vocabulary.ids([3, 8, 21])
+    left = int(mask.sum()) - int(mask[[3, 8, 21]].sum())
+    answer = recommend(gateway, tracks=seeds, k=500, filters=filters)
+    found = tiny_model.names.vocabulary.index_of([track.track_id for track in answer.tracks])
+    assert len(found) == len(set(found.tolist())) == left
+    assert mask[found].all()
+    assert not set(found.tolist()) & {3, 8, 21}
+    assert [track.score for track in answer.tracks] == sorted((track.score for track in answer.tracks), reverse=True)
+
+
+def test_no_filter_and_an_empty_one_are_the_same(gateway: Gateway, tiny_model: Model) -> None:
+    seeds = tiny_model.names.vocabulary.ids([3, 8, 21])
+    assert recommend(gateway, tracks=seeds).tracks == recommend(gateway, tracks=seeds, filters={}).tracks
+    assert len(recommend(gateway, tracks=seeds, k=50, filters={}).tracks) == 50
+
+
+def test_exclusions_never_come_back(gateway: Gateway, tiny_model: Model) -> None:
+    popular = [track.track_id for track in recommend(gateway, k=20).tracks]
+    for filters in (None, {}):
+        rest = recommend(gateway, k=500, exclude=popular, filters=filters)
+        assert not {track.track_id for track in rest.tracks} & set(popular)
+    assert len(rest.tracks) == tiny_model.artifact.manifest.num_tracks - 20
+
+
+def test_a_varied_answer_has_k_tracks_and_reasons_of_its_own(gateway: Gateway, tiny_model: Model) -> None:
+    seeds = tiny_model.names.vocabulary.ids([3, 8])
+    plain = recommend(gateway, tracks=seeds, k=10, explain=True)
+    varied = recommend(gateway, tracks=seeds, k=10, diversity=0.8, explain=True)
+    assert len(plain.tracks) == len(varied.tracks) == 10
+    assert [one.track_id for one in plain.tracks] != [one.track_id for one in varied.tracks]
+    assert all(one.why and len(one.why.features) == 5 and one.why.like for one in varied.tracks)
+
+
+def test_all_sources_gone_leaves_the_popular_order(artifact: Artifact, held: tuple[dict[str, HeldSource], HeldSecondStage]) -> None:
+    broken = {name: Watched(stage, error=RuntimeError("gone")) for name, stage in held[0].items()}
+    answer = recommend(Gateway.open(artifact, dict(broken), held[1], Limits()), k=3, exclude=[])
+    assert answer.degraded == list(broken)
+    assert [track.sources for track in answer.tracks] == [{"popularity": 1}, {"popularity": 2}, {"popularity": 3}]

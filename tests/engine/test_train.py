@@ -1,0 +1,265 @@
+"""Training with 0 workers: the same loops in this process. What is resumed, what is refused, what is left behind."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from engine import fit
+from engine.artifact import Manifest
+from engine.config import Config
+from engine.model import KnownPlaylists, save_model
+from engine.run import KeptSource, Listener, Run, Told
+from engine.train import STORAGE, train
+from features.dataset import Dataset, read_manifest
+from features.domain import SegueError
+from stages.protocols import silent
+from stages.rank.lambdamart import LambdaMartRecipe
+from stages.retrieve.als import AlsRecipe
+from tests.engine.training import CONFIG, DIVERGED, DIVERGES, Heard, make_dataset, ranker_text
+
+EVERY = ("als", "autoencoder", "content", "neighbours", "title", "artist", "popularity")
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_dataset(tmp_path_factory.mktemp("training"))
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "artifact"
+
+
+@pytest.fixture(scope="module")
+def undisturbed(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Manifest, Path, Heard]:
+    heard, path = Heard(), tmp_path_factory.mktemp("undisturbed") / "artifact"
+    return train(dataset, path, CONFIG, workers=0, report=heard, threads=1), path, heard
+
+
+@pytest.fixture(autouse=True)
+def _leaves_torch_as_it_was() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    assert torch.get_num_threads() == before
+
+
+def at(out: Path, dataset: Path, config: Config = CONFIG, **more: Any) -> Manifest:
+    return train(dataset, out, config, **{"workers": 0, "report": silent, "threads": 1, **more})
+
+
+def run_of(out: Path, dataset: Path, config: Config = CONFIG, workers: int = 0) -> Run:
+    return Run.of(out.parent / STORAGE, read_manifest(dataset).fingerprint, config, workers)
+
+
+def breaks(*_: object, **__: object) -> Any:
+    raise RuntimeError("the power is gone")
+
+
+def test_it_is_the_training_of_one_process(undisturbed: tuple[Manifest, Path, Heard], dataset: Path, out: Path) -> None:
+    """The version is a hash of every file and figure."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    opened = Dataset.open(dataset)
+    expected = save_model(fit.train(opened, CONFIG), opened, CONFIG, out)
+    torch.set_num_threads(before)
+    assert undisturbed[0].files == expected.files
+    assert undisturbed[0].version == expected.version
+
+
+def test_it_reports_every_phase_in_order(undisturbed: tuple[Manifest, Path, Heard]) -> None:
+    end = ("ranker start", "ranker", "check")
+    assert tuple(undisturbed[2].done) == ("retrievers start", *(f"masked {name}" for name in EVERY), "examples", *EVERY, *end)
+    assert undisturbed[2].done["als"]["loss"] > 0
+
+
+def test_a_success_leaves_the_artifact_and_nothing_else(undisturbed: tuple[Manifest, Path, Heard]) -> None:
+    assert [entry.name for entry in undisturbed[1].parent.iterdir()] == ["artifact"]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "skipped"),
+    [
+        (LambdaMartRecipe, ["masked als", "examples", "als", "popularity"]),
+        (AlsRecipe, []),
+    ],
+)
+def test_what_was_finished_is_skipped(
+    undisturbed: tuple[Manifest, Path, Heard],
+    dataset: Path,
+    out: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    recipe: type[AlsRecipe | LambdaMartRecipe],
+    skipped: list[str],
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(recipe, "fit", breaks)
+        with pytest.raises(RuntimeError, match="power"):
+            at(out, dataset)
+    assert not out.exists()
+    run = run_of(out, dataset)
+    assert all(run.has(phase) for phase in ("fusion", "examples/0", "masked/als", "final/als")) == bool(skipped)
+    heard = Heard()
+    manifest = at(out, dataset, report=heard)
+    assert not set(skipped) & set(heard.done)
+    assert manifest.version == undisturbed[0].version
+    assert ranker_text(out) == ranker_text(undisturbed[1])
+    assert not run.folder.exists()
+
+
+def test_a_group_goes_on_in_its_middle(
+    undisturbed: tuple[Manifest, Path, Heard], dataset: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fits, original = [0], AlsRecipe.fit
+
+    def second_breaks(self: AlsRecipe, *args: Any) -> Any:
+        fits[0] += 1
+        return breaks() if fits[0] == 2 else original(self, *args)
+
+    monkeypatch.setattr(AlsRecipe, "fit", second_breaks)
+    with pytest.raises(RuntimeError, match="power"):
+        at(out, dataset)
+    assert run_of(out, dataset).has("examples/0")
+    assert at(out, dataset).version == undisturbed[0].version
+    assert fits[0] == 3
+
+
+def test_the_storage_may_be_elsewhere(dataset: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LambdaMartRecipe, "fit", breaks)
+    with pytest.raises(RuntimeError, match="power"):
+        at(out, dataset, storage=tmp_path / "elsewhere")
+    assert Run.of(tmp_path / "elsewhere", read_manifest(dataset).fingerprint, CONFIG, 0).has("final/als")
+    assert not (tmp_path / STORAGE).exists()
+
+
+@pytest.mark.parametrize(
+    ("fingerprint", "config", "workers"),
+    [("other", CONFIG, 1), ("one", CONFIG.model_copy(update={"seed": 7}), 1), ("one", CONFIG, 2)],
+)
+def test_another_training_has_another_name(fingerprint: str, config: Config, workers: int, tmp_path: Path) -> None:
+    assert Run.of(tmp_path, "one", CONFIG, 1) == Run.of(tmp_path, "one", CONFIG.model_copy(), 1)
+    assert Run.of(tmp_path, fingerprint, config, workers) != Run.of(tmp_path, "one", CONFIG, 1)
+
+
+def test_an_older_format_is_not_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = Run.of(tmp_path, "one", CONFIG, 1)
+    monkeypatch.setattr("engine.run.FORMAT_VERSION", 999)
+    assert Run.of(tmp_path, "one", CONFIG, 1) != before
+
+
+def test_what_a_person_can_mend_is_one_line(dataset: Path, out: Path) -> None:
+    with pytest.raises(SegueError, match=DIVERGED) as caught:
+        at(out, dataset, DIVERGES)
+    assert "\n" not in str(caught.value)
+    assert not out.exists()
+
+
+def test_a_place_that_cannot_hold_an_artifact_is_told_of_first(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    monkeypatch.setattr(AlsRecipe, "fit", breaks)
+    with pytest.raises(SegueError, match=r"expected a new name or an older artifact, found a folder with notes\.txt"):
+        at(tmp_path, dataset)
+
+
+@pytest.mark.parametrize("more", [{"workers": -1}, {"threads": 0}])
+def test_odd_numbers_are_refused(dataset: Path, out: Path, more: dict[str, int]) -> None:
+    with pytest.raises(SegueError, match=f"found .*{next(iter(more.values()))}"):
+        at(out, dataset, **more)
+
+
+def test_no_dataset_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(SegueError, match="expected a dataset"):
+        at(tmp_path / "artifact", tmp_path / "nowhere")
+
+
+def test_a_dataset_replaced_meanwhile_is_refused(dataset: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = read_manifest(dataset).model_copy(update={"fingerprint": "0" * 64})
+    monkeypatch.setattr("engine.train.read_manifest", lambda _: manifest)
+    with pytest.raises(SegueError, match=r"expected the dataset of fingerprint 0{12}, found"):
+        at(out, dataset)
+
+
+def test_a_full_disk_is_one_error_and_no_half_artifact(
+    undisturbed: tuple[Manifest, Path, Heard], dataset: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(KnownPlaylists, "save", full)
+        with pytest.raises(OSError, match="No space left"):
+            at(out, dataset)
+    assert [entry.name for entry in out.parent.iterdir()] == [STORAGE]
+    heard = Heard()
+    assert at(out, dataset, report=heard).version == undisturbed[0].version
+    assert not heard.done
+
+
+def test_two_trainings_of_the_same_do_not_meet(dataset: Path, out: Path) -> None:
+    with run_of(out, dataset).locked(), pytest.raises(SegueError, match="expected no other training"):
+        at(out, dataset)
+
+
+def test_a_phase_that_failed_is_not_there(tmp_path: Path) -> None:
+    run = Run.of(tmp_path, "one", CONFIG, 1)
+    with run.locked():
+        with pytest.raises(FileNotFoundError), run.keep("masked/als") as folder:
+            shutil.copytree(tmp_path / "nowhere", folder / "half")
+        assert not run.has("masked/als")
+        assert [entry.name for entry in run.folder.iterdir()] == ["lock"]
+
+
+def test_a_kept_source_says_what_it_said(tmp_path: Path) -> None:
+    (tmp_path / "phase" / "files").mkdir(parents=True)
+    (tmp_path / "phase" / "files" / "numbers.npy").write_bytes(b"123")
+    (tmp_path / "phase" / "said.json").write_text('{"kind": "als"}')
+    (tmp_path / "copy").mkdir()
+    assert KeptSource(tmp_path / "phase").save(tmp_path / "copy") == {"kind": "als"}
+    assert [entry.name for entry in (tmp_path / "copy").iterdir()] == ["numbers.npy"]
+
+
+def test_what_is_told_is_heard_once(tmp_path: Path) -> None:
+    told, heard = Told(tmp_path / "progress.jsonl"), []
+    told("of an earlier start", 1.0, {})
+    listener = Listener(told, lambda *call: heard.append(call))
+    told("als", 0.5, {"loss": float("nan")})
+    with told.path.open("a") as file:
+        file.write('["als", 1')
+    listener.listen()
+    with told.path.open("a") as file:
+        file.write(".0, {}]\n")
+    listener.listen()
+    listener.listen()
+    listener.close()
+    assert [call[:2] for call in heard] == [("als", 0.5), ("als", 1.0)]
+    assert np.isnan(heard[0][2]["loss"])
+
+
+def test_every_query_is_one_workers(dataset: Path) -> None:
+    split = fit.masked(Dataset.open(dataset), CONFIG)
+    chosen = fit.learn_from(split, CONFIG)
+    shares = [fit.share_of(split, chosen, worker, 3) for worker in range(3)]
+    assert np.array_equal(np.sort(np.concatenate(shares)), chosen)
+    assert min(len(share) for share in shares) > 0
+    assert np.array_equal(fit.share_of(split, chosen, 0, 1), chosen)
+
+
+def test_rankers_that_differ_are_told_of(
+    undisturbed: tuple[Manifest, Path, Heard], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from engine import workers
+
+    shutil.copytree(undisturbed[1] / "ranker", tmp_path / "ranker")
+    (tmp_path / "ranker" / workers.FIGURES).write_text("{}")
+    ranker, _ = workers.open_ranker(Run(tmp_path), 1)
+    monkeypatch.setattr("ray.train.collective.broadcast_from_rank_zero", lambda own: "another " + own)
+    with pytest.raises(SegueError, match=r"expected all workers to end with the model of sha256 another.*on worker 1"):
+        workers._require_same(ranker, 1)

@@ -1,0 +1,105 @@
+"""Training on a real Ray: what workers make together is what one makes, and what fails there is told here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import lightgbm
+import pytest
+
+from engine.artifact import Manifest
+from engine.model import open_model
+from engine.train import train
+from features.domain import Queries, SegueError
+from tests.engine.training import CONFIG, DIVERGED, DIVERGES, Heard, make_dataset, ranker_text
+
+Trained = tuple[Manifest, Path, Heard]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_dataset(tmp_path_factory.mktemp("training"))
+
+
+def trained(dataset: Path, folder: Path, workers: int) -> Trained:
+    heard, out = Heard(), folder / "artifact"
+    return train(dataset, out, CONFIG, workers=workers, report=heard, threads=1), out, heard
+
+
+@pytest.fixture(scope="module")
+def by_none(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    return trained(dataset, tmp_path_factory.mktemp("none"), 0)
+
+
+@pytest.fixture(scope="module")
+def by_one(ray_cluster: ModuleType, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    return trained(dataset, tmp_path_factory.mktemp("one"), 1)
+
+
+@pytest.fixture(scope="module")
+def by_two(ray_cluster: ModuleType, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    return trained(dataset, tmp_path_factory.mktemp("two"), 2)
+
+
+def figures(manifest: Manifest) -> dict[str, float]:
+    return {f"{name} {figure}": value for name, of in manifest.metrics["check"].items() for figure, value in of.items()}
+
+
+def rows_at_the_root(artifact: Path) -> int:
+    tree: dict[str, Any] = lightgbm.Booster(model_file=artifact / "ranker" / "ranker.txt").dump_model()["tree_info"][0]
+    return int(tree["tree_structure"]["internal_count"])
+
+
+def test_one_worker_is_one_process(by_none: Trained, by_one: Trained) -> None:
+    assert figures(by_one[0]) == pytest.approx(figures(by_none[0]), abs=1e-6)
+    assert list(by_one[2].done) == list(by_none[2].done)
+
+
+@pytest.mark.parametrize("phase", ["masked als", "als"])
+def test_two_workers_reach_the_loss_of_one(by_one: Trained, by_two: Trained, phase: str) -> None:
+    assert by_two[2].done[phase]["loss"] == pytest.approx(by_one[2].done[phase]["loss"], rel=1e-3)
+
+
+def test_two_workers_are_as_good_as_one(by_one: Trained, by_two: Trained) -> None:
+    assert figures(by_two[0]) == pytest.approx(figures(by_one[0]), abs=0.05)
+
+
+def test_two_workers_grow_the_same_trees_from_all_examples(by_one: Trained, by_two: Trained) -> None:
+    """That both hold the same model is asserted in the training; here, that it is a model of both halves."""
+    text = ranker_text(by_two[1])
+    assert "[tree_learner: data]" in text
+    assert "[num_machines: 2]" in text
+    assert rows_at_the_root(by_two[1]) == pytest.approx(rows_at_the_root(by_one[1]), rel=0.05)
+
+
+def test_no_address_of_a_worker_is_in_the_artifact(by_two: Trained) -> None:
+    assert "[machines: ]" in ranker_text(by_two[1])
+    assert "[local_listen_port: 12400]" in ranker_text(by_two[1])
+
+
+def test_the_artifact_answers(by_two: Trained) -> None:
+    model = open_model(by_two[1])
+    assert (model.pipeline.recommend(Queries.of([model_query(model)]), 10).ranking.tracks >= 0).all()
+
+
+def model_query(model: Any) -> Any:
+    from features.domain import Query
+
+    return Query(model.names.playlists.tracks[:5])
+
+
+def test_an_error_of_a_worker_is_one_line_without_a_second_try(ray_cluster: ModuleType, dataset: Path, tmp_path: Path) -> None:
+    heard = Heard()
+    with pytest.raises(SegueError, match=DIVERGED) as caught:
+        train(dataset, tmp_path / "artifact", DIVERGES, workers=2, report=heard, threads=1)
+    assert "\n" not in str(caught.value)
+    assert "masked als" in heard.done
+    assert not (tmp_path / "artifact").exists()
+    assert ray_cluster.is_initialized()
+
+
+def test_more_workers_than_cpus_is_one_line(ray_cluster: ModuleType, dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(SegueError, match="expected a cluster of 99 CPUs or more"):
+        train(dataset, tmp_path / "artifact", CONFIG, workers=99, report=Heard())

@@ -1,0 +1,46 @@
+"""A world small enough to train on in a second or two, and what is asked of a training on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from engine.config import Config, ExamplesConfig, SourcesConfig
+from features.ingest import ingest
+from features.synthetic import write_world
+from stages.rank.lambdamart import LambdaMartRecipe
+from stages.retrieve.als import AlsRecipe
+from stages.retrieve.autoencoder import AutoencoderRecipe
+from stages.retrieve.content import ContractiveRecipe
+
+SOURCES = SourcesConfig(
+    als=AlsRecipe(dim=16, sweeps=4), autoencoder=AutoencoderRecipe(dim=16, epochs=2), content=ContractiveRecipe(epochs=2)
+)
+CONFIG = Config(sources=SOURCES, examples=ExamplesConfig(check_share=0.3), ranker=LambdaMartRecipe(trees=20))
+DIVERGES = CONFIG.model_copy(
+    update={"sources": SOURCES.model_copy(update={"autoencoder": AutoencoderRecipe(dim=16, epochs=2, learning_rate=1e30)})}
+)
+DIVERGED = "autoencoder in: expected finite numbers, found .* that are not"
+
+
+def make_dataset(folder: Path) -> Path:
+    write_world(folder / "world", playlists=300, tracks=500, seed=1)
+    ingest([folder / "world" / "mpd.zip"], folder / "dataset", folder / "world" / "audio_features.parquet", (), lambda *_: None)
+    return folder / "dataset"
+
+
+class Heard:
+    """A Report that remembers."""
+
+    def __init__(self) -> None:
+        self.done: dict[str, Mapping[str, float]] = {}
+        """By finished phase, in the order of the ends, the last figures."""
+
+    def __call__(self, phase: str, share: float, figures: Mapping[str, float]) -> None:
+        assert 0 <= share <= 1
+        if share == 1:
+            self.done[phase] = dict(figures)
+
+
+def ranker_text(artifact: Path) -> str:
+    return (artifact / "ranker" / "ranker.txt").read_text()

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from features.interactions import Interactions
+from features.schema import INTERACTIONS
+from tests import worlds
+
+ROWS = st.lists(st.dictionaries(st.integers(0, 9), st.integers(1, 5), max_size=8), max_size=6)
+
+
+def table_of(rows: list[dict[int, int]]) -> pl.DataFrame:
+    entries = [(p, track, place, plays) for p, row in enumerate(rows) for place, (track, plays) in enumerate(row.items())]
+    return pl.DataFrame(entries, schema=INTERACTIONS, orient="row")
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=ROWS)
+def test_arrays_and_matrix_say_what_the_table_says(rows: list[dict[int, int]]) -> None:
+    held = Interactions.from_table(table_of(rows), [f"list {i}" for i in range(len(rows))], 10)
+    assert held.num_playlists == len(rows)
+    assert [held.tracks_of(i).tolist() for i in range(len(rows))] == [list(row) for row in rows]
+    assert held.lengths().tolist() == [len(row) for row in rows]
+    assert held.track_counts.tolist() == [sum(track in row for row in rows) for track in range(10)]
+    expected = [[float(row.get(track, 0)) for track in range(10)] for row in rows]
+    assert held.matrix.shape == (len(rows), 10)
+    assert held.matrix.toarray().tolist() == expected
+    assert (held.tracks.dtype, held.plays.dtype, held.offsets.dtype, held.matrix.dtype) == (np.int32, np.float32, np.int64, np.float32)
+
+
+def test_playlists_at_the_end_may_hold_nothing() -> None:
+    held = Interactions.from_table(table_of([{3: 1}]), ["one", "none", "none either"], 4)
+    assert [held.tracks_of(i).tolist() for i in range(3)] == [[3], [], []]
+    assert held.matrix.shape == (3, 4)
+
+
+def test_the_order_of_a_playlist_survives_what_is_done_with_the_matrix() -> None:
+    """The matrix shares its memory with the playlists: whoever sorted it would sort them."""
+    held = worlds.interactions([[3, 1, 2], [2, 0]], 4)
+    _ = held.matrix.T.tocsr() @ held.matrix
+    _ = held.matrix[1:], held.matrix.copy(), held.matrix.toarray()
+    assert held.tracks_of(0).tolist() == [3, 1, 2]

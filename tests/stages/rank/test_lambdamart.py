@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import lightgbm
+import numpy as np
+import pytest
+
+from features.domain import Floats, SegueError
+from stages.rank.examples import Examples
+from stages.rank.lambdamart import FILE, LambdaMart, LambdaMartRecipe
+from tests.contracts import Planted, RankerContract
+
+SMALL = LambdaMartRecipe(trees=12, leaves=5, least_examples_per_leaf=10, learning_rate=0.2)
+
+
+def examples(planted: Planted) -> Examples:
+    return Examples(planted.features, planted.labels, planted.candidates.counts().astype(np.int32), planted.names)
+
+
+@pytest.fixture(scope="module")
+def ranker() -> LambdaMart:
+    return SMALL.fit(examples(Planted.of(60)), seed=1, threads=1)
+
+
+class TestLambdaMart(RankerContract):
+    def trained(self, planted: Planted) -> LambdaMart:
+        return SMALL.fit(examples(planted), seed=1, threads=1)
+
+    def score(self, ranker: LambdaMart, planted: Planted) -> Floats:
+        return ranker.score(planted.features)
+
+    def kept(self, ranker: LambdaMart, folder: Path) -> LambdaMart:
+        ranker.save(folder)
+        return LambdaMart.open(folder, ranker.names)
+
+
+@pytest.mark.parametrize("names", [("good.rank", "noise"), ("noise", "good.rank", "bad.rank"), ("good.rank", "noise", "bad.rank", "more")])
+def test_other_features_are_refused_with_both_lists(ranker: LambdaMart, tmp_path: Path, names: tuple[str, ...]) -> None:
+    ranker.save(tmp_path)
+    with pytest.raises(SegueError, match=r"expected the features .*, found good\.rank, noise, bad\.rank") as caught:
+        LambdaMart.open(tmp_path, names)
+    assert f"expected the features {', '.join(names)}, found" in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a model", b"tree\nversion=v4\n", b"\xff\xfe\x00"])
+def test_what_is_no_model_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / FILE).write_bytes(content)
+    with pytest.raises(SegueError, match=r"ranker\.txt: expected a LightGBM model in text form, found "):
+        LambdaMart.open(tmp_path, ("a",))
+
+
+def test_a_missing_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SegueError, match=r"ranker\.txt: expected a LightGBM model in text form, found .*No such file"):
+        LambdaMart.open(tmp_path, ("a",))
+
+
+@pytest.mark.parametrize("shape", [(4, 2), (4, 4)])
+def test_a_matrix_of_other_columns_is_refused(ranker: LambdaMart, shape: tuple[int, int]) -> None:
+    with pytest.raises((SegueError, lightgbm.basic.LightGBMError), match="number of features"):
+        ranker.score(np.zeros(shape, np.float32))
+
+
+def test_what_is_unknown_has_a_score_too(ranker: LambdaMart) -> None:
+    assert np.isfinite(ranker.score(np.full((3, 3), np.nan, np.float32))).all()
+
+
+def test_examples_without_a_hit_are_refused() -> None:
+    planted = Planted.of(5)
+    planted.labels[:] = 0
+    with pytest.raises(SegueError, match="expected examples with at least one hit, found 200 pairs and no hit"):
+        SMALL.fit(examples(planted), seed=1, threads=1)
+    with pytest.raises(SegueError, match="found 0 pairs and no hit"):
+        SMALL.fit(Examples.none(planted.names), seed=1, threads=1)
+
+
+def test_pairs_are_compared_within_a_query_alone() -> None:
+    """A feature that tells good queries from bad ones, but not tracks of one query, must not be learned from."""
+    planted = Planted.of(60)
+    good_queries = np.repeat(np.arange(60) % 2, 40)
+    planted.features[:, 1] = good_queries
+    planted.labels[good_queries == 0] = 0
+    planted.labels[::40] = 1  # else these queries would have nothing to learn from
+    importance = SMALL.fit(examples(planted), seed=1, threads=1).importance()
+    assert importance["noise"] < importance["good.rank"] / 2
+
+
+def test_importance_is_a_share_of_the_gain_largest_first(ranker: LambdaMart) -> None:
+    importance = ranker.importance()
+    assert next(iter(importance)) == "good.rank"
+    assert list(importance.values()) == sorted(importance.values(), reverse=True)
+    assert sum(importance.values()) == pytest.approx(1)
+
+
+def test_contributions_add_up_to_the_score(ranker: LambdaMart) -> None:
+    asked = Planted.of(5, seed=1).features
+    explained = ranker.contributions(asked)
+    assert explained.shape == asked.shape
+    rest = ranker.score(asked) - explained.sum(axis=1)
+    np.testing.assert_allclose(rest, rest[0], atol=1e-4)  # what all rows share
+
+
+def test_threads_make_no_difference(ranker: LambdaMart) -> None:
+    asked = Planted.of(5, seed=1).features
+    again = SMALL.fit(examples(Planted.of(60)), seed=1, threads=2)
+    np.testing.assert_allclose(again.score(asked), ranker.score(asked), rtol=1e-6)
+
+
+def test_it_reports_every_tree() -> None:
+    reports: list[tuple[float, float]] = []
+    SMALL.fit(examples(Planted.of(10)), seed=1, threads=1, report=lambda phase, done, figures: reports.append((done, figures["trees"])))
+    assert reports == [(tree / 12, float(tree)) for tree in range(1, 13)]

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+from hypothesis import given
+from hypothesis import strategies as st
+
+from features.domain import NO_TRACK
+from stages.retrieve import topk
+from tests import oracles, worlds
+from tests.contracts import QUICK
+
+SCORED = st.dictionaries(st.integers(0, 40), st.integers(-3, 3).map(float) | st.floats(-(2**60), 2**60, width=32), max_size=30)
+
+
+@QUICK
+@given(scored=SCORED, n=st.integers(1, 40), seed=st.integers(0, 9))
+def test_the_best_are_those_of_a_sorted_list(scored: dict[int, float], n: int, seed: int) -> None:
+    tracks = np.random.default_rng(seed).permutation(np.array(list(scored), np.int32))
+    scores = np.array([scored[track] for track in tracks.tolist()], np.float32)
+    found, best = topk.best(tracks, scores, n)
+    assert list(zip(found.tolist(), best.tolist(), strict=True)) == oracles.best_first(scored.items(), n)
+    assert (found.dtype, best.dtype) == (np.int32, np.float32)
+
+
+@QUICK
+@given(rows=st.lists(st.tuples(SCORED, st.sets(st.integers(0, 40))), max_size=4), n=st.integers(1, 40))
+def test_of_sparse_scores_the_stored_ones_that_are_not_excluded(rows: list[tuple[dict[int, float], set[int]]], n: int) -> None:
+    indptr = np.concatenate([[0], np.cumsum([len(scored) for scored, _ in rows], dtype=np.int64)])
+    values = np.array([score for scored, _ in rows for score in scored.values()], np.float32)
+    matrix = sp.csr_matrix((values, np.array([track for scored, _ in rows for track in scored], np.int32), indptr), shape=(len(rows), 41))
+    found = topk.top_of_sparse(matrix, worlds.queries(*(worlds.query(exclude=excluded) for _, excluded in rows)), n)
+    assert found.tracks.shape == (len(rows), n)
+    for i, (scored, excluded) in enumerate(rows):
+        expected = oracles.best_first(((track, score) for track, score in scored.items() if track not in excluded), n)
+        assert found.tracks[i].tolist() == [track for track, _ in expected] + [NO_TRACK] * (n - len(expected))
+        assert found.scores[i].tolist() == [score for _, score in expected] + [-np.inf] * (n - len(expected))
+
+
+@QUICK
+@given(order=st.permutations(range(12)), excluded=st.sets(st.integers(0, 11)), n=st.integers(1, 15))
+def test_of_one_order_the_first_that_are_not_excluded(order: list[int], excluded: set[int], n: int) -> None:
+    scores = np.arange(12, 0, -1, dtype=np.float32)
+    found = topk.top_of_order(np.array(order, np.int32), scores, worlds.queries(worlds.query(*excluded), worlds.query(exclude=excluded)), n)
+    expected = [track for track in order if track not in excluded][:n]
+    assert found.tracks.tolist() == [expected + [NO_TRACK] * (n - len(expected))] * 2
+
+
+def test_room_is_padding_until_something_is_put() -> None:
+    room = topk.empty(2, 3)
+    assert room.tracks.tolist() == [[NO_TRACK] * 3] * 2
+    assert (room.scores == -np.inf).all()

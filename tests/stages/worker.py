@@ -1,0 +1,68 @@
+"""One of several processes that fit together: `python -m tests.stages.worker RANK WORKERS RENDEZVOUS OUT`.
+
+Writes what it found into OUT, an .npz of arrays. The same `results()` in a plain process is what they must agree with.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from stages import parallel
+from stages.protocols import RetrieverRecipe
+from stages.retrieve.als import AlsRecipe
+from stages.retrieve.autoencoder import AutoencoderRecipe
+from stages.retrieve.content import ContractiveRecipe
+from tests import worlds
+
+RECIPES: dict[str, RetrieverRecipe] = {
+    "als": AlsRecipe(dim=6, sweeps=5, confidence=10),
+    # 25 playlists in batches of 8: the last batch is one playlist, less than there are workers
+    "autoencoder": AutoencoderRecipe(dim=6, epochs=4, batch_size=8, negatives=20, learning_rate=0.01),
+    "content": ContractiveRecipe(dim=4, epochs=4, batch_size=41, learning_rate=0.01),
+}
+FEW_ROWS = (0, 1, 2, 5)
+
+
+def results() -> dict[str, np.ndarray]:
+    """Each recipe's losses, track vectors and answers, by name."""
+    board = worlds.checkerboard(num_playlists=25, num_held=79, num_cold=4)
+    found = {}
+    for name, recipe in RECIPES.items():
+        losses: list[float] = []
+        source = recipe.fit(board.visible, lambda phase, done, figures, into=losses: into.append(figures["loss"]))
+        found[f"{name} losses"] = np.array(losses)
+        found[f"{name} vectors"] = source.track_vectors
+        found[f"{name} answers"] = source.retrieve(board.questions(), 1).tracks
+    return found
+
+
+def collectives() -> dict[str, np.ndarray]:
+    """What every worker must be told, from what each knows alone."""
+    rank, found = parallel.worker_rank(), {}
+    for rows in FEW_ROWS:
+        start, stop = parallel.shard(rows)
+        shared = torch.full((rows, 2), -1.0)
+        shared[start:stop] = torch.arange(start, stop, dtype=torch.float32)[:, None]
+        found[f"rows {rows}"] = parallel.share_rows(shared).numpy()
+    found["sum"] = parallel.sum_over_workers(torch.tensor([1.0, float(rank)])).numpy()
+    found["union"] = parallel.union_over_workers(torch.arange(rank, 3 + 2 * rank), 100).numpy()
+    found["union of few"] = parallel.union_over_workers(torch.full((rank,), 7), 100).numpy()  # the first has none
+    found["union of none"] = parallel.union_over_workers(torch.empty(0, dtype=torch.int64), 100).numpy()
+    found["workers"] = np.array([parallel.num_workers()])
+    return found
+
+
+def main(rank: int, workers: int, rendezvous: str, out: Path) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=workers)
+    np.savez(out, **results(), **collectives())
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], Path(sys.argv[4]))
