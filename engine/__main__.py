@@ -13,12 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer.exceptions import TyperException
 
 from engine.console import Figure, show, show_rows, shown_progress
 from features.domain import SegueError
 
 if TYPE_CHECKING:
     from engine.model import Model
+
+
+LONGEST_LIST = 500
+"""Tracks one answer may have."""
 
 
 class Topology(StrEnum):
@@ -40,7 +45,9 @@ app = typer.Typer(
 def main() -> None:
     """Runs the command line and exits: 0, 2 for bad input, 1 for what the machine refuses, 130 when interrupted."""
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
+    except TyperException as error:
+        _leave(f"{error} See `segue --help`" if str(error) else "expected a command, found none. See `segue --help`", 2)
     except SegueError as error:
         _leave(str(error), 2)
     except OSError as error:
@@ -160,7 +167,7 @@ def recommend(
     track: Annotated[list[str] | None, typer.Option(metavar="ID", help="A seed track; may be given again.")] = None,
     title: Annotated[str, typer.Option(help="The playlist's title.")] = "",
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="With --challenge a CSV, with --playlists a parquet table.")] = None,
-    k: Annotated[int, typer.Option("-k", min=1, max=500, help="Tracks a playlist; a submission always has 500.")] = 10,
+    k: Annotated[int, typer.Option("-k", help="Tracks a playlist, 1 to 500; a submission always has 500.")] = 10,
     source: Annotated[str | None, typer.Option(help="With --playlists: what this source alone says.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Show which sources and features brought each track.")] = False,
     team: Annotated[str, typer.Option(help="The team named in a submission.")] = "segue",
@@ -169,6 +176,8 @@ def recommend(
     """Continue one playlist on the terminal, a challenge's playlists as a submission, or every playlist of a dataset."""
     from engine.model import open_model
 
+    if not 1 <= k <= LONGEST_LIST:
+        raise SegueError(f"-k: expected 1 to {LONGEST_LIST}, found {k}")
     if challenge and playlists:
         raise SegueError("recommend: expected one of --challenge and --playlists, found both")
     if (challenge or playlists) and not out:

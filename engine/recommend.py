@@ -23,7 +23,6 @@ from features.schema import PLAYLIST_ID, TRACK_ID
 from features.vocabulary import URI_PREFIX
 
 Progress = Callable[[str, float], None]
-LONGEST = 500
 BATCH = 64
 """Playlists asked at once."""
 
@@ -53,8 +52,6 @@ def continue_playlists(model: Model, dataset: Dataset, out: Path, k: int, source
 
     `source` alone answers where it is named. Tracks the model does not know are no seeds; they count for nothing.
     """
-    if not 1 <= k <= LONGEST:
-        raise SegueError(f"-k: expected 1 to {LONGEST}, found {k}")
     if source is not None and source not in model.pipeline.sources:
         raise SegueError(f"--source: expected one of {', '.join(model.pipeline.sources)}, found {source}")
     known = model.names.vocabulary.index_of(dataset.vocabulary.track_ids.to_list())

@@ -49,14 +49,17 @@ class ServeArgs(BaseModel):
     artifact: Path
     """The same path on every node."""
     topology: Topology = "composed"
-    threads: int = Field(1, ge=1, le=64)
-    """Threads of each stage's replica; of the one replica that holds them all when fused."""
+    threads: int | None = Field(None, ge=1, le=64)
+    """Threads of a replica that computes; else 1, or as many as there are cores, at most 8, where one replica does it all."""
     max_batch: int = Field(16, ge=1, le=256)
     in_flight: int = Field(2, ge=1, le=16)
     max_waiting: int = Field(128, ge=1, le=10_000)
     source_timeout_s: float = Field(1.0, gt=0, allow_inf_nan=False)
     ranker_timeout_s: float = Field(2.0, gt=0, allow_inf_nan=False)
     deadline_s: float = Field(5.0, gt=0, allow_inf_nan=False)
+
+    def threads_each(self) -> int:
+        return self.threads or (min(os.cpu_count() or 1, 8) if self.topology == "fused" else 1)
 
     def limits(self) -> Limits:
         return Limits(self.max_batch, self.in_flight, self.max_waiting, self.source_timeout_s, self.ranker_timeout_s, self.deadline_s)
@@ -68,26 +71,33 @@ def build_app(args: ServeArgs) -> "Application":
 
     artifact = open_artifact(args.artifact)
     path, version = str(artifact.path.resolve()), artifact.manifest.version
-    gateway = GATEWAY.options(name="gateway")
+    threads, gateway = args.threads_each(), GATEWAY.options(name="gateway")
     if args.topology == "fused":
-        return gateway.bind(path, version, args.limits(), args.threads)
-    sources = {name: SOURCE.options(name=name).bind(path, version, name, args.threads) for name in source_names(artifact)}
-    return gateway.bind(
-        path, version, args.limits(), args.threads, sources, RANKER.options(name="ranker").bind(path, version, args.threads)
-    )
+        return gateway.bind(path, version, args.limits(), threads)
+    sources = {name: SOURCE.options(name=name).bind(path, version, name, threads) for name in source_names(artifact)}
+    ranker = RANKER.options(name="ranker").bind(path, version, threads)
+    return gateway.bind(path, version, args.limits(), threads, sources, ranker)
 
 
 def serve_forever(artifact: Path, topology: Topology, port: int, say: Callable[[str], None] = print) -> None:
     """Serves until SIGINT or SIGTERM, and then stops what it started."""
+    open_artifact(artifact, verify="size")  # a wrong path is said before anything else is
     stop = threading.Event()
-    earlier = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with _signals_set(stop):
         say("Ray Serve with " + " ".join(f"{name}={value}" for name, value in _environment().items()))
-        with running_service(artifact, topology, port) as url:
+        with running_service(artifact, topology, port) as url, _signals_set(stop):  # again: Ray's own SIGTERM handler aborts
             say(f"Serving {artifact} ({topology}) on {url}, documented at {url}/docs. Try:")
             say(f'  curl -s {url}/v1/recommend -H \'content-type: application/json\' -d \'{{"title": "road trip", "k": 5}}\'')
             stop.wait()
             say("Stopping")
+
+
+@contextmanager
+def _signals_set(stop: threading.Event) -> Iterator[None]:
+    """SIGINT and SIGTERM set `stop` within the block."""
+    earlier = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
     finally:
         for number, handler in earlier.items():
             signal.signal(number, handler)
@@ -103,11 +113,18 @@ def running_service(artifact: Path, topology: Topology = "composed", port: int =
     _require_free(port)
     os.environ.update(_environment())
     with _ray() as ours, _serve(port, ours) as serve:
-        serve.run(build_app(ServeArgs(artifact=artifact, topology=topology)), name=APP, route_prefix="/")
+        _deploy(serve, build_app(ServeArgs(artifact=artifact, topology=topology)))
         try:
             yield f"http://{LOOPBACK}:{port}"
         finally:
             serve.delete(APP)  # lets requests under way end
+
+
+def _deploy(serve: Any, application: "Application") -> None:
+    try:
+        serve.run(application, name=APP, route_prefix="/")
+    except RuntimeError as error:  # all that Serve says of a replica that would not start
+        raise SegueError(f"serve: expected every replica to start, found: {error} See /tmp/ray/session_latest/logs/serve") from error
 
 
 def _environment() -> dict[str, str]:

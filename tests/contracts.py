@@ -16,8 +16,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, settings
 
 from features.domain import NO_TRACK, Candidates, Floats, Ints, Queries, Query, Retrieved, SegueError
 from stages.protocols import Retriever, RetrieverRecipe
@@ -479,5 +478,3 @@ QUICK = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors]
 )
 """For properties over small worlds."""
-
-__all__ = ["N", "QUICK", "IndexContract", "Planted", "RankerContract", "RetrieverContract", "board", "fitted", "given", "same", "st"]

@@ -214,7 +214,9 @@ def _about_both(world: PlainWorld, query: PlainQuery, track: int) -> dict[str, f
     )
     held_by = {track: {i for i, playlist in enumerate(world.playlists) if track in playlist} for track in (track, *query.seeds)}
     shared = [len(held_by[track] & held_by[seed]) for seed in query.seeds]
-    company = [both / math.sqrt(max(len(held_by[track]), 1) * max(len(held_by[seed]), 1)) for both, seed in zip(shared, query.seeds, strict=True)]
+    company = [
+        both / math.sqrt(max(len(held_by[track]), 1) * max(len(held_by[seed]), 1)) for both, seed in zip(shared, query.seeds, strict=True)
+    ]
     ranks = [of_source[track][0] for of_source in query.proposed.values() if track in of_source]
     return {
         "overlap.same_artist_seeds": len(by_artist),

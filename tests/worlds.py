@@ -9,18 +9,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cache
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
 
+from engine.config import CandidatesConfig, Config, ExamplesConfig, SourcesConfig
+from engine.fit import Trained, train
+from engine.pipeline import Pipeline, second_stage
 from features.catalog import Catalog
 from features.dataset import Dataset
 from features.domain import Floats, Ints, Queries, Query
 from features.interactions import Interactions
 from features.schema import CATALOG, PLAYLISTS
 from features.vocabulary import Vocabulary
-from stages.protocols import Visible
+from stages.protocols import Retriever, Visible
+from stages.rank.lambdamart import LambdaMartRecipe
+from stages.retrieve.als import AlsRecipe
+from stages.retrieve.autoencoder import AutoencoderRecipe
+from stages.retrieve.content import ContractiveRecipe
+from stages.retrieve.index import IndexRecipe
 
 PARITIES = ("even", "odd")
 WORDS = (("drive", "gym", "rain"), ("sunday", "kitchen", "party"))
@@ -135,3 +144,43 @@ def checkerboard(num_playlists: int = 60, num_held: int = 280, num_cold: int = 4
     sound = np.stack([described.table[name].to_numpy() for name in ("energy", "danceability")], axis=1)
     content = np.concatenate([sound, random.normal(0, 0.05, (num_tracks, 2))], axis=1).astype(np.float32)
     return Checkerboard(visible(interactions(rows, num_tracks, titles), described, content, seed), num_held)
+
+
+SMALL = Config(
+    seed=3,
+    sources=SourcesConfig(
+        als=AlsRecipe(dim=8, sweeps=4, confidence=10),
+        autoencoder=AutoencoderRecipe(dim=8, epochs=8, batch_size=16, negatives=64, learning_rate=0.02),
+        content=ContractiveRecipe(
+            dim=6, epochs=6, batch_size=32, learning_rate=0.01, index=IndexRecipe(kind="annoy", trees=5, search_nodes=2_000)
+        ),
+    ),
+    candidates=CandidatesConfig(per_source=50, least=60, per_answer=2),
+    examples=ExamplesConfig(share=0.5, misses=30, check_share=0.4),
+    ranker=LambdaMartRecipe(trees=15, leaves=5, least_examples_per_leaf=5, learning_rate=0.2),
+)
+"""A training of a second or two, with every source and both kinds of index."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training on the checkerboard by `SMALL`."""
+
+    board: Checkerboard
+    dataset: Dataset
+    trained: Trained
+    pipeline: Pipeline
+
+
+@cache
+def training() -> Training:
+    """One for all tests that only look at it."""
+    board = checkerboard(num_playlists=80, num_held=120, num_cold=4)
+    trained = train(board.dataset(), SMALL)
+    return Training(board, board.dataset(), trained, pipeline_of(trained))
+
+
+def pipeline_of(trained: Trained, config: Config = SMALL) -> Pipeline:
+    """What a training made, as one would serve it."""
+    sources = cast("dict[str, Retriever]", dict(trained.sources))
+    return Pipeline(sources, second_stage(sources, trained.facts, trained.fusion, trained.ranker, config.candidates))

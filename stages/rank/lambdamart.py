@@ -21,6 +21,8 @@ from stages.protocols import Report, silent
 from stages.rank.examples import Examples
 
 FILE = "ranker.txt"
+LAST_LINE = "pandas_categorical:null"
+"""How LightGBM ends a model's text; it kills the process that reads one cut short."""
 
 
 class LambdaMartRecipe(BaseModel):
@@ -119,8 +121,11 @@ class LambdaMart:
     def open(cls, folder: Path, names: Sequence[str], threads: int = 1) -> LambdaMart:
         """`names`: the columns that will be computed; other ones than it was trained on are an error."""
         try:
-            booster = lightgbm.Booster(model_str=(folder / FILE).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, lightgbm.basic.LightGBMError) as error:
+            text = (folder / FILE).read_text(encoding="utf-8")
+            if not text.rstrip().endswith(LAST_LINE):
+                raise ValueError(f"{len(text)} characters that do not end in {LAST_LINE}")
+            booster = lightgbm.Booster(model_str=text)
+        except (OSError, ValueError, lightgbm.basic.LightGBMError) as error:
             raise SegueError(f"{folder / FILE}: expected a LightGBM model in text form, found {error}. Train again") from error
         trained = tuple(booster.feature_name())
         if trained != tuple(names):

@@ -129,7 +129,7 @@ class _Trainer:
         # of the ways to choose a batch, those without a holder; the gammaln of 0 and below is infinite: there is no way
         ways = gammaln(others + 1) - gammaln(others - batch + 1) - gammaln(playlists + 1) + gammaln(playlists - batch + 1)
         left_out = np.exp(ways) * (1 - min(self.recipe.negatives / num_tracks, 1))
-        return np.log1p(-left_out.clip(0, 1 - 1e-9)).astype(np.float32)
+        return np.asarray(np.log1p(-left_out.clip(0, 1 - 1e-9)), np.float32)
 
     def epoch(self, epoch: int) -> float:
         """The mean loss per playlist over one pass."""

@@ -18,6 +18,7 @@ from stages.rank.lambdamart import LambdaMartRecipe
 from stages.retrieve.als import AlsRecipe
 from stages.retrieve.autoencoder import AutoencoderRecipe
 from stages.retrieve.content import ContractiveRecipe
+from tests.command_line import Segue
 
 os.environ.update(ENVIRONMENT)  # read by the whole cluster, so before any test starts one
 
@@ -34,14 +35,25 @@ TINY = Config(
 """Small in everything; fewer candidates are ranked for a short list than for a long one, as in real models."""
 
 
+@pytest.fixture
+def segue(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Segue:
+    return Segue(monkeypatch, capsys)
+
+
 @pytest.fixture(scope="session")
-def tiny_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files of a synthetic world, and its `dataset`."""
     folder = tmp_path_factory.mktemp("tiny")
-    write_world(folder, playlists=300, tracks=500)
+    write_world(folder, playlists=300, tracks=600)
     ingest([folder / "mpd.zip"], folder / "dataset", folder / "audio_features.parquet")
-    dataset = Dataset.open(folder / "dataset")
-    save_model(train(dataset, TINY), dataset, TINY, folder / "artifact")
-    return folder / "artifact"
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_artifact(world: Path) -> Path:
+    dataset = Dataset.open(world / "dataset")
+    save_model(train(dataset, TINY), dataset, TINY, world / "artifact")
+    return world / "artifact"
 
 
 @pytest.fixture(scope="session")

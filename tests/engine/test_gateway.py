@@ -165,16 +165,16 @@ LIMITS = Limits(source_timeout=0.2, ranker_timeout=0.5, deadline=2.0)
 
 
 @pytest.fixture
-def world(artifact: Artifact, held: tuple[dict[str, HeldSource], HeldSecondStage]) -> World:
+def watched(artifact: Artifact, held: tuple[dict[str, HeldSource], HeldSecondStage]) -> World:
     return World(artifact, held, LIMITS)
 
 
 QUERIES = (asked(3, 8, 21), asked(title="road trip"), asked(40, title="jazz"), asked(), asked(5, 6, exclude=(0, 1, 2, 3)))
 
 
-def test_the_answer_is_that_of_the_pipeline(world: World, tiny_model: Model) -> None:
+def test_the_answer_is_that_of_the_pipeline(watched: World, tiny_model: Model) -> None:
     for query in QUERIES:
-        (told,) = world.ask(Item(query, want(10)))
+        (told,) = watched.ask(Item(query, want(10)))
         expected = tiny_model.pipeline.recommend(Queries.of([query]), 10)
         assert told.ranked.answer.ranking.tracks.tolist() == expected.ranking.tracks.tolist()
         assert told.ranked.answer.ranking.scores.tolist() == expected.ranking.scores.tolist()
@@ -184,19 +184,19 @@ def test_the_answer_is_that_of_the_pipeline(world: World, tiny_model: Model) -> 
         assert told.degraded == ()
 
 
-def test_a_batch_costs_each_stage_one_call(world: World) -> None:
-    world.ask(*(Item(query, want(10)) for query in QUERIES))
-    assert all(source.sizes == [len(QUERIES)] for source in world.sources.values())
-    assert world.ranker.sizes == [len(QUERIES)]
+def test_a_batch_costs_each_stage_one_call(watched: World) -> None:
+    watched.ask(*(Item(query, want(10)) for query in QUERIES))
+    assert all(source.sizes == [len(QUERIES)] for source in watched.sources.values())
+    assert watched.ranker.sizes == [len(QUERIES)]
 
 
-def test_who_travels_along_changes_nothing(world: World, tiny_model: Model) -> None:
+def test_who_travels_along_changes_nothing(watched: World, tiny_model: Model) -> None:
     """Different k means different numbers of candidates: each query is ranked as if it were alone.
 
     Compared with a batch of two: a BLAS rounds the product with one vector otherwise than that with many.
     """
     lengths = (1, 10, 100, 200, 25)
-    told = world.ask(*(Item(query, want(k)) for query, k in zip(QUERIES, lengths, strict=True)))
+    told = watched.ask(*(Item(query, want(k)) for query, k in zip(QUERIES, lengths, strict=True)))
     for one, query, k in zip(told, QUERIES, lengths, strict=True):
         expected = tiny_model.pipeline.recommend(Queries.of([query, query]), k).ranking
         assert one.ranked.answer.ranking.tracks.shape == (1, k)
@@ -204,15 +204,15 @@ def test_who_travels_along_changes_nothing(world: World, tiny_model: Model) -> N
 
 
 @pytest.mark.parametrize("how", ["slow", "broken", "of another version"])
-def test_a_source_that_does_not_answer_is_left_out_and_named(world: World, tiny_model: Model, how: str) -> None:
-    source = world.sources["als"]
+def test_a_source_that_does_not_answer_is_left_out_and_named(watched: World, tiny_model: Model, how: str) -> None:
+    source = watched.sources["als"]
     if how == "slow":
         source.delay = 5.0
     elif how == "broken":
         source.error = RuntimeError("disk on fire")
     else:
         source.stage = HeldSource("another", "als", tiny_model.pipeline.sources["als"], 60)
-    (told,) = world.ask(Item(QUERIES[0], want(10)))
+    (told,) = watched.ask(Item(QUERIES[0], want(10)))
     assert told.degraded == ("als",)
     assert told.ranked.count == 10
     assert "als" not in told.ranked.answer.ranks
@@ -222,9 +222,9 @@ def test_a_source_that_does_not_answer_is_left_out_and_named(world: World, tiny_
 
 
 @pytest.mark.parametrize("how", ["slow", "broken"])
-def test_without_the_ranker_the_fusion_is_the_order(world: World, tiny_model: Model, how: str) -> None:
-    world.ranker.delay, world.ranker.error = (5.0, None) if how == "slow" else (0.0, SegueError("no"))
-    told = world.ask(*(Item(query, want(10)) for query in QUERIES))
+def test_without_the_ranker_the_fusion_is_the_order(watched: World, tiny_model: Model, how: str) -> None:
+    watched.ranker.delay, watched.ranker.error = (5.0, None) if how == "slow" else (0.0, SegueError("no"))
+    told = watched.ask(*(Item(query, want(10)) for query in QUERIES))
     queries = Queries.of(QUERIES)
     expected = replace(tiny_model.pipeline.second, ranker=None).rank(queries, tiny_model.pipeline.retrieve(queries), 10)
     for i, one in enumerate(told):
@@ -232,26 +232,26 @@ def test_without_the_ranker_the_fusion_is_the_order(world: World, tiny_model: Mo
         assert one.ranked.answer.ranking.tracks[0].tolist() == expected.ranking.tracks[i].tolist()
 
 
-def test_without_any_source_nothing_is_proposed_and_all_are_named(world: World) -> None:
-    for source in world.sources.values():
+def test_without_any_source_nothing_is_proposed_and_all_are_named(watched: World) -> None:
+    for source in watched.sources.values():
         source.error = RuntimeError("gone")
-    (told,) = world.ask(Item(QUERIES[0], want(10)))
+    (told,) = watched.ask(Item(QUERIES[0], want(10)))
     assert told.ranked.count == 0
-    assert told.degraded == tuple(world.sources)
+    assert told.degraded == tuple(watched.sources)
 
 
 def test_a_request_has_a_deadline(artifact: Artifact, held: tuple[dict[str, HeldSource], HeldSecondStage]) -> None:
-    world = World(artifact, held, Limits(source_timeout=2.0, deadline=0.1))
-    world.sources["title"].delay = 1.0
+    watched = World(artifact, held, Limits(source_timeout=2.0, deadline=0.1))
+    watched.sources["title"].delay = 1.0
     with pytest.raises(TooSlow, match=r"within 0\.1 s"):
-        world.ask(Item(QUERIES[0], want(10)))
+        watched.ask(Item(QUERIES[0], want(10)))
 
 
-def test_readiness_asks_every_stage(world: World, tiny_model: Model) -> None:
-    assert set(asyncio.run(world.conductor.ready()).values()) == {"ok"}
-    world.sources["title"].delay = 5.0
-    world.sources["als"].stage = HeldSource("another", "als", tiny_model.pipeline.sources["als"], 60)
-    said = asyncio.run(world.conductor.ready())
+def test_readiness_asks_every_stage(watched: World, tiny_model: Model) -> None:
+    assert set(asyncio.run(watched.conductor.ready()).values()) == {"ok"}
+    watched.sources["title"].delay = 5.0
+    watched.sources["als"].stage = HeldSource("another", "als", tiny_model.pipeline.sources["als"], 60)
+    said = asyncio.run(watched.conductor.ready())
     assert said["title"] == "no answer within 0.2 s"
     assert "found another" in said["als"]
     assert said["ranker"] == "ok"
@@ -412,7 +412,7 @@ def test_exclusions_never_come_back(gateway: Gateway, tiny_model: Model) -> None
     for filters in (None, {}):
         rest = recommend(gateway, k=500, exclude=popular, filters=filters)
         assert not {track.track_id for track in rest.tracks} & set(popular)
-    assert len(rest.tracks) == tiny_model.artifact.manifest.num_tracks - 20
+    assert len(rest.tracks) == min(500, tiny_model.artifact.manifest.num_tracks - 20)
 
 
 def test_a_varied_answer_has_k_tracks_and_reasons_of_its_own(gateway: Gateway, tiny_model: Model) -> None:

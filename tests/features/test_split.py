@@ -101,7 +101,11 @@ def test_what_is_split_is_not_modified_and_the_same_seed_splits_the_same(world: 
     held, _, split = split_of(world)
     tracks, offsets = held.tracks.copy(), held.offsets.copy()
     _, _, again = split_of(world)
-    for one, other in ((split.visible.tracks, again.visible.tracks), (split.queries.seeds, again.queries.seeds), (split.shapes, again.shapes)):
+    for one, other in (
+        (split.visible.tracks, again.visible.tracks),
+        (split.queries.seeds, again.queries.seeds),
+        (split.shapes, again.shapes),
+    ):
         np.testing.assert_array_equal(one, other)
     np.testing.assert_array_equal(held.tracks, tracks)
     np.testing.assert_array_equal(held.offsets, offsets)
@@ -109,7 +113,9 @@ def test_what_is_split_is_not_modified_and_the_same_seed_splits_the_same(world: 
 
 def long_world(playlists: int = 100, length: int = 110) -> Interactions:
     random = np.random.default_rng(0)
-    return worlds.interactions([random.permutation(300)[:length].tolist() for _ in range(playlists)], 300, [f"list {i}" for i in range(playlists)])
+    return worlds.interactions(
+        [random.permutation(300)[:length].tolist() for _ in range(playlists)], 300, [f"list {i}" for i in range(playlists)]
+    )
 
 
 def test_where_lengths_allow_every_shape_comes_equally_often() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +109,6 @@ def test_shares_are_contiguous_cover_all_and_differ_by_one_row(rows: int, worker
             patch.setattr(parallel, "worker_rank", lambda rank=rank: rank)
             shares.append(parallel.shard(rows))
     assert (bounds[0], bounds[-1], len(bounds)) == (0, rows, workers + 1)
-    assert all(stop == start for (_, stop), (start, _) in zip(shares, shares[1:], strict=False))
+    assert all(stop == start for (_, stop), (start, _) in pairwise(shares))
     sizes = [stop - start for start, stop in shares]
     assert max(sizes) - min(sizes) <= 1

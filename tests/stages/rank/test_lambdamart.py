@@ -50,6 +50,15 @@ def test_what_is_no_model_is_refused(tmp_path: Path, content: bytes) -> None:
         LambdaMart.open(tmp_path, ("a",))
 
 
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.7, 0.9, 0.99])
+def test_a_model_cut_short_is_refused_before_it_kills_the_process(ranker: LambdaMart, tmp_path: Path, share: float) -> None:
+    ranker.save(tmp_path)
+    text = (tmp_path / FILE).read_text()
+    (tmp_path / FILE).write_text(text[: int(share * len(text))])
+    with pytest.raises(SegueError, match=r"ranker\.txt: expected a LightGBM model in text form, found \d+ characters that do not end in"):
+        LambdaMart.open(tmp_path, ranker.names)
+
+
 def test_a_missing_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SegueError, match=r"ranker\.txt: expected a LightGBM model in text form, found .*No such file"):
         LambdaMart.open(tmp_path, ("a",))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -95,7 +97,7 @@ def test_the_loss_is_that_of_hu_koren_and_volinsky_and_never_goes_up(played: lis
             )
             assert reported == pytest.approx(error + own, rel=1e-4, abs=1e-3)
             wholes.append(error + own + others)
-    assert all(later <= earlier * (1 + 1e-5) + 1e-4 for earlier, later in zip(wholes, wholes[1:], strict=False))
+    assert all(later <= earlier * (1 + 1e-5) + 1e-4 for earlier, later in pairwise(wholes))
 
 
 def test_the_reported_loss_falls_on_the_checkerboard() -> None:

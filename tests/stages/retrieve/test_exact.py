@@ -51,7 +51,9 @@ def test_short_vectors_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> Non
     index = ExactIndex.build(np.stack([lengths, np.zeros_like(lengths)], axis=1), np.arange(1_004, dtype=np.int32))
     merged = []
     merge = ExactIndex._merge
-    monkeypatch.setattr(ExactIndex, "_merge", staticmethod(lambda kept, tracks, *more: merged.append(len(tracks)) or merge(kept, tracks, *more)))
+    monkeypatch.setattr(
+        ExactIndex, "_merge", staticmethod(lambda kept, tracks, *more: merged.append(len(tracks)) or merge(kept, tracks, *more))
+    )
     found = index.search(np.array([[1.0, 0.0]], np.float32), worlds.queries(worlds.query()), 3)
     assert found.tracks.tolist() == [[0, 1, 2]]
     assert merged == [4]

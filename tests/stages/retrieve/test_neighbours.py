@@ -31,7 +31,7 @@ def test_votes_are_the_oracle_s(rows: list[list[int]], seeds: list[int], neighbo
     votes = oracles.neighbour_votes([set(row) for row in rows], set(seeds), neighbours, 2.0)
     proposed = found.tracks[0][found.tracks[0] != NO_TRACK].tolist()
     if len(set(votes.values())) == len(votes):  # rounding may part or join what is equal on paper
-        assert {track for track in proposed} == {track for track, value in votes.items() if value > 1e-12}
+        assert set(proposed) == {track for track, value in votes.items() if value > 1e-12}
     for track, score in zip(proposed, found.scores[0], strict=False):
         assert score == pytest.approx(votes[track], rel=1e-3, abs=1e-6)
 

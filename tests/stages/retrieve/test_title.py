@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import time
-import unicodedata
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 from features.domain import NO_TRACK
 from stages.retrieve.title import LONGEST_TITLE, Title, TitleRecipe, normalise
 from tests import worlds
-from tests.contracts import RetrieverContract, board, fitted
+from tests.contracts import RetrieverContract, fitted
 
 ANY_TEXT = st.text(st.characters(), max_size=60)
 """Lone surrogates too, which JSON can hold."""
@@ -54,7 +53,7 @@ def test_a_title_alone_continues_the_checkerboard(title: str) -> None:
     [
         *("summer road trip", "SUMMER ROAD TRIP", "  summer\troad  trip ", "sümmer róad trip", "su\u0308mmer road trip"),
         *("trip road summer", "sumer road trip", "summer roadtrip", "summer-road-trip!!!", "#summer_road_trip", "summmmmer road trip"),
-        *("summer road trip ☀️", "ｓｕｍｍｅｒ road trip", "summer's road trip", "my summer road trips 2017"),
+        *("summer road trip ☀️", "\uff53\uff55\uff4d\uff4d\uff45\uff52 road trip", "summer's road trip", "my summer road trips 2017"),
     ],
 )
 def test_spelling_case_accents_and_word_order_matter_little(title: str) -> None:
@@ -105,8 +104,7 @@ def test_any_text_is_a_title(title: str, other: str) -> None:
     found = source.retrieve(worlds.queries(worlds.query(title=title), worlds.query(title=other)), 3)
     assert np.isfinite(found.scores[found.tracks != NO_TRACK]).all()
     said = normalise(title)
-    assert said == said.strip()
-    assert not any(unicodedata.combining(c) for c in unicodedata.normalize("NFD", title) if c in said and c.isascii())
+    assert said == " ".join(said.split())
     if said and said != normalise(other):
         assert found.tracks[0, 0] == 0  # who has the very title goes first
 

@@ -62,7 +62,9 @@ def test_vectors_are_passed_on_for_sources_that_have_them(proposed: dict[str, li
 
 @QUICK
 @given(proposed=answers(), most=st.integers(1, 8), data=st.data())
-def test_the_cut_keeps_the_best_and_of_equal_ones_the_lower_track(proposed: dict[str, list[list[int]]], most: int, data: st.DataObject) -> None:
+def test_the_cut_keeps_the_best_and_of_equal_ones_the_lower_track(
+    proposed: dict[str, list[list[int]]], most: int, data: st.DataObject
+) -> None:
     whole = united(proposed)
     count = len(whole.tracks)
     scores = np.array(data.draw(st.lists(st.integers(0, 3), min_size=count, max_size=count)), np.float32)
