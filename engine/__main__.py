@@ -234,30 +234,25 @@ def _recommend_playlists(model: Model, playlists: Path, out: Path, k: int, sourc
 
 
 def _recommend_one(model: Model, tracks: list[str], title: str, k: int, explain: bool) -> None:
-    from engine.explain import reasons
     from engine.requests import ask, rows
+    from engine.wants import Want, rank_each
     from features.domain import Queries
 
     asked = ask(model.names, tracks, title=title)
     for track_id in asked.unknown:
         typer.echo(f"segue: unknown track {track_id} is left out", err=True)
     queries = Queries.of([asked.query])
-    answer = model.pipeline.recommend(queries, k)
-    why = reasons(model.pipeline, queries, answer) if explain else [""] * k
-    table: list[list[Figure | None]] = [
-        [
-            place,
-            row.title or row.track_id,
-            row.artist or "",
-            row.score,
-            ", ".join(f"{source} {rank}" for source, rank in row.sources.items()),
-            reason,
-        ]
-        for place, (row, reason) in enumerate(zip(rows(model.names, answer), why, strict=False), start=1)
-    ]
-    columns = ["rank", "title", "artist", "score", "proposed by (at rank)", "what counted"]
-    width = len(columns) if explain else len(columns) - 1
-    show_rows("what comes next", columns[:width], [row[:width] for row in table])
+    (ranked,) = rank_each(model.pipeline.second, queries, model.pipeline.retrieve(queries), [Want(k, k, explain=explain)])
+    columns = ["rank", "title", "artist", "score", "proposed by (at rank)"]
+    table: list[list[Figure | None]] = []
+    for place, row in enumerate(rows(model.names, ranked.answer), start=1):
+        proposed = ", ".join(f"{source} {rank}" for source, rank in row.sources.items())
+        table.append([place, row.title or row.track_id, row.artist or "", row.score, proposed])
+    if ranked.whys:
+        columns.append("what counted")
+        for line, why in zip(table, ranked.whys, strict=True):
+            line.append(", ".join(f"{name} {value:+.2f}" for name, value in why.features))
+    show_rows("what comes next", columns, table)
 
 
 def _leave(message: str, code: int) -> None:

@@ -18,7 +18,7 @@ import scipy.sparse as sp
 import torch
 
 from engine.artifact import Artifact, open_artifact
-from engine.model import FUSION, RANKER, _open_fusion, config_of, open_second_stage, open_source, source_names
+from engine.model import FUSION, RANKER, config_of, open_fusion, open_second_stage, open_source, source_names
 from engine.pipeline import SecondStage
 from engine.wants import Ranked, Want, rank_each
 from features.domain import Queries, Query, Retrieved, SegueError
@@ -119,7 +119,7 @@ def fusion_only(artifact: Artifact) -> SecondStage:
     """A second stage without ranker; fusion asks for no facts, so none are opened."""
     none = np.empty(0, np.int32)
     features = PairFeatures(Facts(none, none, np.empty(0, np.float32), sp.csr_matrix((0, 0))), source_names(artifact), {})
-    return SecondStage(features, _open_fusion(artifact.path / RANKER / FUSION), None, config_of(artifact).candidates)
+    return SecondStage(features, open_fusion(artifact.path / RANKER / FUSION), None, config_of(artifact).candidates)
 
 
 def open_version(path: str, version: str) -> Artifact:

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +19,8 @@ import torch
 from engine import metrics
 from engine.config import Config
 from engine.evaluate import compare
-from engine.pipeline import Pipeline, batches, second_stage
+from engine.model import Trained
+from engine.pipeline import Pipeline, alone, batches, second_stage
 from features.dataset import Dataset
 from features.domain import Ints, Qrels, Queries, Ranking
 from features.interactions import Interactions
@@ -39,25 +39,6 @@ FUSION_QUERIES = 300
 """Queries that the fusion's weights are read from."""
 MASKED = "masked"
 """The stage in which the sources see the masked playlists' seeds alone."""
-
-
-class Saved(Protocol):
-    """A source as far as writing it down goes: in memory, or already in files."""
-
-    def save(self, folder: Path) -> dict[str, Any]:
-        """Writes plain files into the existing, empty `folder`; returns what the manifest should say of it."""
-        ...
-
-
-@dataclass(frozen=True)
-class Trained:
-    """All that a training made; what `engine.model` writes down."""
-
-    sources: Mapping[str, Saved]
-    facts: Facts
-    fusion: Fusion
-    ranker: LambdaMart
-    figures: Mapping[str, Any]
 
 
 def train(dataset: Dataset, config: Config, threads: int = 1, report: Report = silent) -> Trained:
@@ -111,12 +92,6 @@ def weigh(sources: Mapping[str, Retriever], split: Split, config: Config) -> Fus
     found = {name: _mean_ndcg(source, queries, qrels) for name, source in sources.items()}
     best = max(found.values()) or 1.0
     return Fusion({name: value / best for name, value in found.items()})
-
-
-def alone(source: Retriever, queries: Queries, k: int) -> Ranking:
-    """What one source says by itself."""
-    retrieved = source.retrieve(queries, k)
-    return Ranking(retrieved.tracks, retrieved.scores)
 
 
 def _mean_ndcg(source: Retriever, queries: Queries, qrels: Qrels) -> float:

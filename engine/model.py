@@ -13,16 +13,17 @@ Large arrays are mapped into memory, so that processes on one machine share them
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
 
 from engine.artifact import Artifact, ArtifactWriter, Description, Manifest, Source, open_artifact
 from engine.config import Config
-from engine.fit import Trained
 from engine.pipeline import Pipeline, SecondStage
 from features.catalog import Catalog
 from features.dataset import Dataset
@@ -38,6 +39,24 @@ from stages.retrieve.vectors import open_vectors
 
 VOCABULARY, CATALOG_FILE = "vocabulary.parquet", "catalog.parquet"
 FACTS, PLAYLISTS, SOURCES, RANKER, FUSION = "facts", "playlists", "sources", "ranker", "fusion.json"
+
+
+class Saved(Protocol):
+    """A source as far as writing it down goes: in memory, or already in files."""
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Writes plain files into the existing, empty `folder`; returns what the manifest should say of it."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """All that a training made; what `save_model` writes down."""
+
+    sources: Mapping[str, Saved]
+    facts: Facts
+    fusion: Fusion
+    ranker: LambdaMart
+    figures: Mapping[str, Any]
 
 
 def save_model(trained: Trained, dataset: Dataset, config: Config, path: Path) -> Manifest:
@@ -171,7 +190,7 @@ def open_second_stage(artifact: Artifact, threads: int = 1) -> SecondStage:
     spaces = {name: _open_space(artifact, name) for name in sources if f"{SOURCES}/{name}/{VECTORS}" in manifest.files}
     features = PairFeatures(Facts.open(artifact.path / FACTS), sources, spaces)
     ranker = LambdaMart.open(artifact.path / RANKER, features.names, threads)
-    return SecondStage(features, _open_fusion(artifact.path / RANKER / FUSION), ranker, config.candidates)
+    return SecondStage(features, open_fusion(artifact.path / RANKER / FUSION), ranker, config.candidates)
 
 
 def _open_space(artifact: Artifact, name: str) -> Space:
@@ -180,7 +199,7 @@ def _open_space(artifact: Artifact, name: str) -> Space:
     return Space.of(open_vectors(artifact.path / SOURCES / name, (artifact.manifest.num_tracks, dimension)))
 
 
-def _open_fusion(path: Path) -> Fusion:
+def open_fusion(path: Path) -> Fusion:
     weights = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(weights, dict) or not all(isinstance(weight, int | float) for weight in weights.values()):
         raise SegueError(f"{path}: expected a weight for each source, found {weights!r}. Train again")

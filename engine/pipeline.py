@@ -117,3 +117,9 @@ def batches(queries: Queries, size: int = BATCH) -> Iterator[Queries]:
     """`queries` in parts of at most `size`."""
     for start in range(0, len(queries), size):
         yield queries.part(start, start + size)
+
+
+def alone(source: Retriever, queries: Queries, k: int) -> Ranking:
+    """What one source says by itself."""
+    retrieved = source.retrieve(queries, k)
+    return Ranking(retrieved.tracks, retrieved.scores)

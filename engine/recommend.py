@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from engine.fit import alone
 from engine.model import Model
-from engine.pipeline import batches
+from engine.pipeline import alone, batches
 from engine.submission import TRACKS_PER_PLAYLIST, write_submission
 from features.challenge import read_challenge
 from features.dataset import Dataset

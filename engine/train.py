@@ -21,8 +21,7 @@ import torch
 
 from engine.artifact import ArtifactWriter, Manifest
 from engine.config import Config
-from engine.fit import Trained
-from engine.model import save_model
+from engine.model import Trained, save_model
 from engine.run import KeptSource, Listener, Run, Told
 from features.dataset import os_errors, read_manifest
 from features.domain import SegueError

@@ -46,7 +46,7 @@ def load_array(path: Path, *, dtype: np.dtype[Any] | type, shape: tuple[int | No
         array: np.ndarray = np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
     except (OSError, ValueError) as error:
         raise SegueError(f"{path}: expected a .npy of {wanted}, found {error}. {RETRAIN}") from error
-    return array
+    return np.asarray(array)  # numpy's own class of mapped arrays makes every slice slow
 
 
 def _npy_header(path: Path) -> tuple[tuple[int, ...], np.dtype[Any], int]:

@@ -9,6 +9,7 @@ unequal lengths, and most of a long tail is never touched. Knows neither playlis
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,6 +22,9 @@ from stages.retrieve.index import asks
 
 FIRST_BLOCK = 4_096
 """Rows of the first block; every later block is twice as long, so that a full scan takes few steps."""
+
+SPARE = 16
+"""Tracks kept beyond the wanted ones until all are scored again, so that rounding decides about none."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class ExactIndex:
         result = topk.empty(len(queries), n)
         excluded = [queries.excluded(i) for i in range(len(queries))]
         kept = [(np.empty(0, np.int32), np.empty(0, np.float32)) for _ in excluded]
+        most = [n + len(of_query) + SPARE for of_query in excluded]
         reach = np.linalg.norm(query_vectors, axis=1)
         open_queries = np.flatnonzero(asks(query_vectors))
         start, size = 0, max(FIRST_BLOCK, n)
@@ -53,13 +58,24 @@ class ExactIndex:
             block = slice(start, start + size)
             scores = query_vectors[open_queries] @ self.vectors[block].T
             for row, i in enumerate(open_queries.tolist()):
-                kept[i] = self._merge(kept[i], self.tracks[block], scores[row], n + len(excluded[i]))
+                kept[i] = self._merge(kept[i], self.tracks[block], scores[row], most[i])
             start, size = start + size, size * 2
             if start < len(self.tracks):
-                open_queries = np.array([i for i in open_queries if self._may_improve(kept[i], reach[i], start, n + len(excluded[i]))], int)
-        for i, (tracks, scores_of_kept) in enumerate(kept):
-            topk.put(result, i, tracks, scores_of_kept, excluded[i])
+                open_queries = np.array([i for i in open_queries if self._may_improve(kept[i], reach[i], start, most[i])], int)
+        for i, (tracks, _) in enumerate(kept):
+            topk.put(result, i, tracks, self._scores(tracks, query_vectors[i]), excluded[i])
         return Retrieved(result.tracks, result.scores, query_vectors)
+
+    def _scores(self, tracks: Ints, query_vector: Floats) -> Floats:
+        """(len(tracks),) summed in one and the same order: a matrix product rounds by how many queries there are."""
+        return np.asarray(np.einsum("nd,d->n", self.vectors[self._row_of[tracks]], query_vector), np.float32)
+
+    @cached_property
+    def _row_of(self) -> Ints:
+        """(largest track + 1,) the row of each track that is in the index."""
+        rows = np.zeros(int(self.tracks.max(initial=-1)) + 1, np.int32)
+        rows[self.tracks] = np.arange(len(self.tracks), dtype=np.int32)
+        return rows
 
     @staticmethod
     def _merge(kept: tuple[Ints, Floats], tracks: Ints, scores: Floats, n: int) -> tuple[Ints, Floats]:

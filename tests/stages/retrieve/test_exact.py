@@ -46,9 +46,9 @@ def test_it_finds_exactly_what_brute_force_finds(
 
 
 def test_short_vectors_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exact, "FIRST_BLOCK", 4)
-    lengths = np.array([100.0] * 4 + [1.0] * 1_000, np.float32)
-    index = ExactIndex.build(np.stack([lengths, np.zeros_like(lengths)], axis=1), np.arange(1_004, dtype=np.int32))
+    monkeypatch.setattr(exact, "FIRST_BLOCK", 32)
+    lengths = np.array([100.0] * 32 + [1.0] * 1_000, np.float32)
+    index = ExactIndex.build(np.stack([lengths, np.zeros_like(lengths)], axis=1), np.arange(1_032, dtype=np.int32))
     merged = []
     merge = ExactIndex._merge
     monkeypatch.setattr(
@@ -56,7 +56,7 @@ def test_short_vectors_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> Non
     )
     found = index.search(np.array([[1.0, 0.0]], np.float32), worlds.queries(worlds.query()), 3)
     assert found.tracks.tolist() == [[0, 1, 2]]
-    assert merged == [4]
+    assert merged == [32]
 
 
 def test_the_longest_come_first() -> None:
