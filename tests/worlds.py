@@ -16,7 +16,8 @@ import numpy as np
 import polars as pl
 
 from engine.config import CandidatesConfig, Config, ExamplesConfig, SourcesConfig
-from engine.fit import Trained, train
+from engine.fit import train
+from engine.model import Trained
 from engine.pipeline import Pipeline, second_stage
 from features.catalog import Catalog
 from features.dataset import Dataset
