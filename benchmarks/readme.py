@@ -65,7 +65,8 @@ def _made_with(result: Result) -> str:
     made = result["circumstances"]
     machine, libraries = made["machine"], made["libraries"]
     return (
-        f"Measured {made['measured'][:10]} at commit {made['git_commit'][:12]} on {machine['cores']} cores, {machine['memory_gib']:.0f} GiB, "
+        f"Measured {made['measured'][:10]} at commit {made['git_commit'][:12]} "
+        f"on {machine['cores']} cores, {machine['memory_gib']:.0f} GiB, "
         f"Python {libraries['python']}, ray {libraries['ray']}, torch {libraries['torch']}, lightgbm {libraries['lightgbm']}."
     )
 

@@ -64,10 +64,13 @@ class CandidatesConfig(_Part):
 class ExamplesConfig(_Part):
     """What the ranker learns from."""
 
-    playlists: int = Field(2_000, ge=1)
-    """Playlists masked for the ranker, at most `share` of all."""
-    share: float = Field(0.25, gt=0, lt=1)
-    misses: int = Field(400, ge=1)
+    playlists: int = Field(6_000, ge=1)
+    """Playlists masked for the ranker, over all folds."""
+    folds: int = Field(2, ge=1, le=10)
+    """The sources are fitted anew for each fold, on all but its own playlists' hidden tracks (cross-fitting)."""
+    share: float = Field(0.5, gt=0, lt=1)
+    """Of all playlists, the most that one fold masks."""
+    misses: int = Field(200, ge=1)
     """Candidates that are no hit, kept per playlist."""
     check_share: float = Field(0.1, gt=0, lt=1)
     """Share of the masked playlists that no model learns from: the figures in the manifest come from these."""

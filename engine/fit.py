@@ -37,19 +37,29 @@ LONG_LIST = 500
 """Examples come from the candidates of a list of this length, the longest that can be asked for."""
 FUSION_QUERIES = 300
 """Queries that the fusion's weights are read from."""
-MASKED = "masked"
-"""The stage in which the sources see the masked playlists' seeds alone."""
 
 
 def train(dataset: Dataset, config: Config, threads: int = 1, report: Report = silent) -> Trained:
     """Every phase in this process, one after the other."""
-    split = masked(dataset, config)
-    first = masked_pipeline(dataset, split, config, staged(report, MASKED))
-    examples = make_examples(split, learn_from(split, config), first, config, report)
-    ranker = config.ranker.fit(examples, config.seed, threads, report=report)
-    figures = check(split, first, ranker, config)
+    folds = [masked(dataset, config, fold) for fold in range(config.examples.folds)]
+    first = masked_pipeline(dataset, folds[0], config, staged(report, masked_stage(0)))
+    fusion, parts = first.second.fusion, []
+    for fold, split in enumerate(folds):
+        pipeline = masked_pipeline(dataset, split, config, staged(report, masked_stage(fold)), fusion) if fold else first
+        parts.append(make_examples(split, learn_from(split, config), pipeline, config, staged(report, examples_stage(fold))))
+    ranker = config.ranker.fit(Examples.join(parts), config.seed, threads, report=report)
+    figures = check(folds[0], first, ranker, config)
     everything = visible(dataset, dataset.interactions, config)
-    return Trained(fit_sources(everything, config, report), facts(everything), first.second.fusion, ranker, figures)
+    return Trained(fit_sources(everything, config, report), facts(everything), fusion, ranker, figures)
+
+
+def masked_stage(fold: int) -> str:
+    """The stage in which the sources see the seeds alone of the fold's masked playlists."""
+    return f"masked {fold + 1}"
+
+
+def examples_stage(fold: int) -> str:
+    return f"examples {fold + 1}"
 
 
 def staged(report: Report, stage: str) -> Report:
@@ -67,23 +77,25 @@ def facts(data: Visible) -> Facts:
     return Facts.of(data.interactions, data.catalog)
 
 
-def masked(dataset: Dataset, config: Config) -> Split:
-    """Playlists hidden from stage one for the ranker's sake; never a challenge playlist, whose tracks are not all known."""
+def masked(dataset: Dataset, config: Config, fold: int = 0) -> Split:
+    """A fold's playlists, hidden from stage one for the ranker's sake, others than any other fold's; never a challenge
+    playlist, whose tracks are not all known."""
     complete = np.flatnonzero(~dataset.playlists[IS_CHALLENGE].to_numpy())
-    count = min(config.examples.playlists, int(len(complete) * config.examples.share))
-    chosen = np.random.default_rng(config.seed).permutation(complete)[:count]
-    return hide(dataset.interactions, np.sort(chosen).astype(np.int32), config.seed)
+    asked = config.examples
+    count = min(asked.playlists // asked.folds, len(complete) // asked.folds, int(len(complete) * asked.share))
+    chosen = np.random.default_rng(config.seed).permutation(complete)[fold * count : (fold + 1) * count]
+    return hide(dataset.interactions, np.sort(chosen).astype(np.int32), config.seed + fold)
 
 
 def fit_sources(data: Visible, config: Config, report: Report = silent) -> dict[str, Retriever]:
     return {name: recipe.fit(data, report) for name, recipe in config.sources.recipes().items()}
 
 
-def masked_pipeline(dataset: Dataset, split: Split, config: Config, report: Report = silent) -> Pipeline:
-    """Sources that saw only what the split left visible, and fusion weighed by how they do on some of its queries."""
+def masked_pipeline(dataset: Dataset, split: Split, config: Config, report: Report = silent, fusion: Fusion | None = None) -> Pipeline:
+    """Sources that saw only what the split left visible; fusion, where none is given, weighed by how they do on its queries."""
     data = visible(dataset, split.visible, config)
     sources = fit_sources(data, config, report)
-    return Pipeline(sources, second_stage(sources, facts(data), weigh(sources, split, config), None, config.candidates))
+    return Pipeline(sources, second_stage(sources, facts(data), fusion or weigh(sources, split, config), None, config.candidates))
 
 
 def weigh(sources: Mapping[str, Retriever], split: Split, config: Config) -> Fusion:
@@ -143,7 +155,7 @@ def make_examples(split: Split, chosen: Ints, pipeline: Pipeline, config: Config
         kept, labels, groups = sample(candidates, qrels.part(rows.start, rows.stop), config.examples.misses, seeds)
         parts.append(Examples(pipeline.second.pair_features.compute(batch, candidates)[kept], labels, groups, parts[0].names))
         done += len(batch)
-        report("examples", done / len(queries), {"queries": float(done)})
+        report("", done / len(queries), {"queries": float(done)})
     return Examples.join(parts)
 
 

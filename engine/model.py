@@ -21,10 +21,12 @@ from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
+from pydantic import ValidationError
 
 from engine.artifact import Artifact, ArtifactWriter, Description, Manifest, Source, open_artifact
 from engine.config import Config
 from engine.pipeline import Pipeline, SecondStage
+from features.arrays import load_array, save_array
 from features.catalog import Catalog
 from features.dataset import Dataset
 from features.domain import Ints, Offsets, SegueError
@@ -115,15 +117,23 @@ class KnownPlaylists:
 
     def save(self, folder: Path) -> None:
         pl.DataFrame({PLAYLIST_ID: self.ids, TITLE: self.titles}).write_parquet(folder / "playlists.parquet")
-        np.save(folder / "tracks.npy", self.tracks)
-        np.save(folder / "offsets.npy", self.offsets)
+        save_array(folder / "tracks.npy", self.tracks.astype(np.int32, copy=False))
+        save_array(folder / "offsets.npy", self.offsets.astype(np.int64, copy=False))
 
     @classmethod
     def open(cls, folder: Path) -> KnownPlaylists:
-        schema = {PLAYLIST_ID: pl.String(), TITLE: pl.String()}
-        table = conform(pl.read_parquet(folder / "playlists.parquet"), schema, str(folder))
-        tracks, offsets = (np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ("tracks", "offsets"))
+        table = _table(folder / "playlists.parquet", {PLAYLIST_ID: pl.String(), TITLE: pl.String()})
+        offsets = load_array(folder / "offsets.npy", dtype=np.int64, shape=(table.height + 1,), mmap=True)
+        tracks = load_array(folder / "tracks.npy", dtype=np.int32, shape=(int(offsets[-1]),), mmap=True)
         return cls(tuple(table[PLAYLIST_ID].to_list()), tuple(table[TITLE].to_list()), tracks, offsets)
+
+
+def _table(path: Path, schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
+    try:
+        return conform(pl.read_parquet(path), schema, str(path))
+    except (OSError, pl.exceptions.PolarsError) as error:
+        first = (str(error).splitlines() or [""])[0]
+        raise SegueError(f"{path}: expected a table of {', '.join(schema)}, found {first}. Train again") from error
 
 
 @dataclass(frozen=True)
@@ -154,7 +164,13 @@ def open_model(path: Path) -> Model:
 
 
 def config_of(artifact: Artifact) -> Config:
-    return Config.model_validate(artifact.manifest.config)
+    """What it was trained with; settings that this version does not know are an error."""
+    try:
+        return Config.model_validate(artifact.manifest.config)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise SegueError(f"{artifact.path}: expected the settings of this version, found {name}: {first['msg']}. Train again") from error
 
 
 def source_names(artifact: Artifact) -> tuple[str, ...]:
@@ -172,7 +188,7 @@ def open_names(artifact: Artifact) -> Names:
         raise SegueError(
             f"{artifact.path}: expected a vocabulary of hash {artifact.manifest.vocabulary_hash}, found {vocabulary.hash}. Train again"
         )
-    catalog = Catalog(conform(pl.read_parquet(artifact.file(CATALOG_FILE)), CATALOG, CATALOG_FILE))
+    catalog = Catalog(_table(artifact.file(CATALOG_FILE), CATALOG))
     return Names(vocabulary, catalog, KnownPlaylists.open(artifact.path / PLAYLISTS))
 
 
@@ -200,7 +216,10 @@ def _open_space(artifact: Artifact, name: str) -> Space:
 
 
 def open_fusion(path: Path) -> Fusion:
-    weights = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        weights = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SegueError(f"{path}: expected a weight for each source, found {error}. Train again") from error
     if not isinstance(weights, dict) or not all(isinstance(weight, int | float) for weight in weights.values()):
         raise SegueError(f"{path}: expected a weight for each source, found {weights!r}. Train again")
     return Fusion({str(name): float(weight) for name, weight in weights.items()})

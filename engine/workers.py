@@ -42,8 +42,8 @@ from stages.rank.fusion import Fusion
 from stages.rank.lambdamart import FILE as RANKER_FILE
 from stages.rank.lambdamart import LambdaMart
 
-MASKED, FINAL, FUSION, RANKER = "masked", "final", "fusion", "ranker"
-"""Phases; one of a source is `stage/source`, one worker's examples are `examples/rank`."""
+FINAL, FUSION, RANKER = "final", "fusion", "ranker"
+"""Phases; one of a source is `stage/source`, one worker's examples of a fold are `examples N/rank`."""
 WEIGHTS, EXAMPLES_FILE, FIGURES = "fusion.json", "examples.npz", "figures.json"
 ATTEMPTS = 2
 """How often a group that lost a worker is started again."""
@@ -90,7 +90,7 @@ class Work:
 
 def retrievers_done(work: Work) -> bool:
     sources = work.config.sources.recipes()
-    examples = [_examples_of(rank) for rank in range(work.workers)]
+    examples = [_examples_of(fold, rank) for fold in range(work.config.examples.folds) for rank in range(work.workers)]
     return all(work.run.has(phase) for phase in (FUSION, *examples, *(f"{FINAL}/{name}" for name in sources)))
 
 
@@ -105,25 +105,28 @@ def fit_retrievers(settings: dict[str, Work]) -> None:
     torch.set_num_threads(work.threads)
     dataset = work.open_dataset()
     report(_start_of(fit_retrievers), 1.0, {"workers": work.workers})
-    _make_examples(work, dataset, fit.masked(dataset, work.config), report)
+    for fold in range(work.config.examples.folds):
+        _make_examples(work, dataset, fold, report)
     everything = fit.visible(dataset, dataset.interactions, work.config)
     for name in work.config.sources.recipes():
         _fit_source(work, FINAL, name, everything, report)
 
 
-def _make_examples(work: Work, dataset: Dataset, split: Split, report: Report) -> None:
+def _make_examples(work: Work, dataset: Dataset, fold: int, report: Report) -> None:
     """This worker's share, by a pipeline that all workers fit together."""
-    own = _examples_of(parallel.worker_rank())
+    own, stage = _examples_of(fold, parallel.worker_rank()), fit.masked_stage(fold)
     if _on_all_workers(work.run.has(FUSION) and work.run.has(own)):
-        report("examples", 1.0, {})
+        report(fit.examples_stage(fold), 1.0, {})
         return
+    split = fit.masked(dataset, work.config, fold)
     data = fit.visible(dataset, split.visible, work.config)
     for name in work.config.sources.recipes():
-        _fit_source(work, MASKED, name, data, fit.staged(report, fit.MASKED))
-    _weigh(work, split, _open_sources(work, data.num_tracks))
+        _fit_source(work, stage, name, data, fit.staged(report, stage))
+    _weigh(work, split, _open_sources(work, fold, data.num_tracks))
     if not work.run.has(own):
         chosen = fit.share_of(split, fit.learn_from(split, work.config), parallel.worker_rank(), work.workers)
-        examples = fit.make_examples(split, chosen, open_masked(work, dataset, split), work.config, report)
+        pipeline = open_masked(work, dataset, split, fold)
+        examples = fit.make_examples(split, chosen, pipeline, work.config, fit.staged(report, fit.examples_stage(fold)))
         with work.run.keep(own) as folder:
             examples.save(folder / EXAMPLES_FILE)
 
@@ -155,19 +158,19 @@ def _on_all_workers(fact: bool) -> bool:
     return int(parallel.sum_over_workers(torch.tensor([int(fact)]))) == parallel.num_workers()
 
 
-def _examples_of(rank: int) -> str:
-    return f"examples/{rank}"
+def _examples_of(fold: int, rank: int) -> str:
+    return f"{fit.examples_stage(fold)}/{rank}"
 
 
-def _open_sources(work: Work, num_tracks: int) -> dict[str, Retriever]:
+def _open_sources(work: Work, fold: int, num_tracks: int) -> dict[str, Retriever]:
     """The masked ones, from files: mapped into memory once per machine, and the same for a run that was resumed."""
-    kept = {name: KeptSource(work.run.path(f"{MASKED}/{name}")) for name in work.config.sources.recipes()}
+    kept = {name: KeptSource(work.run.path(f"{fit.masked_stage(fold)}/{name}")) for name in work.config.sources.recipes()}
     return {name: recipe.open(kept[name].files, num_tracks) for name, recipe in work.config.sources.recipes().items()}
 
 
-def open_masked(work: Work, dataset: Dataset, split: Split) -> Pipeline:
-    """The pipeline that saw only what the split left visible."""
-    sources = _open_sources(work, dataset.interactions.num_tracks)
+def open_masked(work: Work, dataset: Dataset, split: Split, fold: int) -> Pipeline:
+    """The pipeline that saw only what the fold's split left visible."""
+    sources = _open_sources(work, fold, dataset.interactions.num_tracks)
     facts = Facts.of(split.visible, dataset.catalog)
     return Pipeline(sources, second_stage(sources, facts, open_fusion(work.run), None, work.config.candidates))
 
@@ -183,7 +186,8 @@ def fit_ranker(settings: dict[str, Work]) -> None:
     report = work.report_of(rank)
     torch.set_num_threads(work.threads)
     report(_start_of(fit_ranker), 1.0, {"workers": work.workers})
-    examples = Examples.open(work.run.path(_examples_of(rank)) / EXAMPLES_FILE)
+    folds = (work.run.path(_examples_of(fold, rank)) for fold in range(work.config.examples.folds))
+    examples = Examples.join([Examples.open(fold / EXAMPLES_FILE) for fold in folds])
     network = get_network_params() if work.workers > 1 else None
     fitted = work.config.ranker.fit(examples, work.config.seed, work.threads, network, report)
     ranker = LambdaMart(_alone(fitted.booster), fitted.names, work.threads)
@@ -214,7 +218,7 @@ def _require_same(ranker: LambdaMart, rank: int) -> None:
 def _keep_ranker(work: Work, ranker: LambdaMart, report: Report) -> None:
     dataset = work.open_dataset()
     split = fit.masked(dataset, work.config)
-    figures = fit.check(split, open_masked(work, dataset, split), ranker, work.config)
+    figures = fit.check(split, open_masked(work, dataset, split, 0), ranker, work.config)
     with work.run.keep(RANKER) as folder:
         ranker.save(folder)
         (folder / FIGURES).write_text(json.dumps(figures), encoding="utf-8")

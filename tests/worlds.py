@@ -157,7 +157,7 @@ SMALL = Config(
         ),
     ),
     candidates=CandidatesConfig(per_source=50, least=60, per_answer=2),
-    examples=ExamplesConfig(share=0.5, misses=30, check_share=0.4),
+    examples=ExamplesConfig(folds=1, share=0.5, misses=30, check_share=0.4),
     ranker=LambdaMartRecipe(trees=15, leaves=5, least_examples_per_leaf=5, learning_rate=0.2),
 )
 """A training of a second or two, with every source and both kinds of index."""

@@ -29,7 +29,7 @@ TINY = Config(
         content=ContractiveRecipe(dim=8, epochs=1),
     ),
     candidates=CandidatesConfig(per_source=60, least=50, per_answer=2),
-    examples=ExamplesConfig(playlists=80, misses=40),
+    examples=ExamplesConfig(playlists=80, folds=1, misses=40),
     ranker=LambdaMartRecipe(trees=20, leaves=7, least_examples_per_leaf=10),
 )
 """Small in everything; fewer candidates are ranked for a short list than for a long one, as in real models."""

@@ -129,6 +129,18 @@ def test_in_a_whole_training_all_are_fitted_without_then_with_the_hidden_tracks(
     assert all(held is made.dataset.interactions for held in seen.interactions[half:])
 
 
+def test_each_fold_masks_other_playlists_and_its_sources_see_none_of_their_hidden_tracks(made: Training, seen: Seen) -> None:
+    config = QUICKEST.model_copy(update={"examples": QUICKEST.examples.model_copy(update={"folds": 2})})
+    fit.train(made.dataset, config)
+    one, other = (fit.masked(made.dataset, config, fold) for fold in range(2))
+    assert len(one.playlists) == len(other.playlists) > 10
+    assert not set(one.playlists.tolist()) & set(other.playlists.tolist())
+    third = len(seen.by) // 3
+    assert sorted(seen.by[:third]) == sorted(seen.by[third : 2 * third]) == sorted(seen.by[2 * third :])
+    assert all(leaks(held, one) == 0 for held in seen.interactions[:third])
+    assert all(leaks(held, other) == 0 for held in seen.interactions[third : 2 * third])
+
+
 def test_what_is_hidden_makes_no_difference_to_what_is_found(made: Training) -> None:
     """No way in, known or not: with other hidden tracks every source and every pair feature is the same to the bit."""
     split = fit.masked(made.dataset, SMALL)
@@ -283,7 +295,7 @@ def test_phases_are_reported_each_until_it_is_done(made: Training) -> None:
     reports: dict[str, list[float]] = {}
     fit.train(made.dataset, QUICKEST, report=lambda phase, done, figures: reports.setdefault(phase, []).append(done))
     assert list(reports)[-1] in QUICKEST.sources.recipes()
-    assert {"masked neighbours", "examples", "ranker", "neighbours"} <= set(reports)
+    assert {"masked 1 neighbours", "examples 1", "ranker", "neighbours"} <= set(reports)
     for phase, shares in reports.items():
         assert shares == sorted(shares), phase
         assert shares[-1] == 1.0, phase

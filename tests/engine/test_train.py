@@ -77,7 +77,7 @@ def test_it_is_the_training_of_one_process(undisturbed: tuple[Manifest, Path, He
 
 def test_it_reports_every_phase_in_order(undisturbed: tuple[Manifest, Path, Heard]) -> None:
     end = ("ranker start", "ranker", "check")
-    assert tuple(undisturbed[2].done) == ("retrievers start", *(f"masked {name}" for name in EVERY), "examples", *EVERY, *end)
+    assert tuple(undisturbed[2].done) == ("retrievers start", *(f"masked 1 {name}" for name in EVERY), "examples 1", *EVERY, *end)
     assert undisturbed[2].done["als"]["loss"] > 0
 
 
@@ -88,7 +88,7 @@ def test_a_success_leaves_the_artifact_and_nothing_else(undisturbed: tuple[Manif
 @pytest.mark.parametrize(
     ("recipe", "skipped"),
     [
-        (LambdaMartRecipe, ["masked als", "examples", "als", "popularity"]),
+        (LambdaMartRecipe, ["masked 1 als", "examples 1", "als", "popularity"]),
         (AlsRecipe, []),
     ],
 )
@@ -106,7 +106,7 @@ def test_what_was_finished_is_skipped(
             at(out, dataset)
     assert not out.exists()
     run = run_of(out, dataset)
-    assert all(run.has(phase) for phase in ("fusion", "examples/0", "masked/als", "final/als")) == bool(skipped)
+    assert all(run.has(phase) for phase in ("fusion", "examples 1/0", "masked 1/als", "final/als")) == bool(skipped)
     heard = Heard()
     manifest = at(out, dataset, report=heard)
     assert not set(skipped) & set(heard.done)
@@ -127,7 +127,7 @@ def test_a_group_goes_on_in_its_middle(
     monkeypatch.setattr(AlsRecipe, "fit", second_breaks)
     with pytest.raises(RuntimeError, match="power"):
         at(out, dataset)
-    assert run_of(out, dataset).has("examples/0")
+    assert run_of(out, dataset).has("examples 1/0")
     assert at(out, dataset).version == undisturbed[0].version
     assert fits[0] == 3
 
@@ -211,9 +211,9 @@ def test_two_trainings_of_the_same_do_not_meet(dataset: Path, out: Path) -> None
 def test_a_phase_that_failed_is_not_there(tmp_path: Path) -> None:
     run = Run.of(tmp_path, "one", CONFIG, 1)
     with run.locked():
-        with pytest.raises(FileNotFoundError), run.keep("masked/als") as folder:
+        with pytest.raises(FileNotFoundError), run.keep("masked 1/als") as folder:
             shutil.copytree(tmp_path / "nowhere", folder / "half")
-        assert not run.has("masked/als")
+        assert not run.has("masked 1/als")
         assert [entry.name for entry in run.folder.iterdir()] == ["lock"]
 
 

@@ -16,7 +16,7 @@ from stages.retrieve.content import ContractiveRecipe
 SOURCES = SourcesConfig(
     als=AlsRecipe(dim=16, sweeps=4), autoencoder=AutoencoderRecipe(dim=16, epochs=2), content=ContractiveRecipe(epochs=2)
 )
-CONFIG = Config(sources=SOURCES, examples=ExamplesConfig(check_share=0.3), ranker=LambdaMartRecipe(trees=20))
+CONFIG = Config(sources=SOURCES, examples=ExamplesConfig(folds=1, share=0.25, check_share=0.3), ranker=LambdaMartRecipe(trees=20))
 DIVERGES = CONFIG.model_copy(
     update={"sources": SOURCES.model_copy(update={"autoencoder": AutoencoderRecipe(dim=16, epochs=2, learning_rate=1e30)})}
 )
