@@ -42,11 +42,11 @@ class AutoencoderRecipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    dim: int = Field(128, ge=1, le=4096)
-    epochs: int = Field(20, ge=1)
+    dim: int = Field(64, ge=1, le=4096)
+    epochs: int = Field(12, ge=1)
     batch_size: int = Field(256, ge=1)
-    learning_rate: float = Field(0.002, gt=0)
-    negatives: int = Field(8_000, ge=1)
+    learning_rate: float = Field(0.005, gt=0)
+    negatives: int = Field(4_000, ge=1)
     """Tracks drawn per step beside those the batch holds."""
     kl_weight: float = Field(0.2, ge=0)
     """The weight of the KL term once annealed; reached after half of the epochs. 0 is a denoising autoencoder."""
