@@ -18,7 +18,7 @@ help:
 	@echo "make demo    the whole job on a small synthetic world, from files to an answer over HTTP"
 	@echo "make test    lint, types, architecture and tests"
 	@echo "make lint    the first three of these"
-	@echo "make bench   every number of the README"
+	@echo "make bench   how fast an artifact is served: ARTIFACT=artifact CHALLENGE=challenge.json"
 	@echo "make setup   only install, into .venv"
 
 setup: $(STAMP)
@@ -55,5 +55,6 @@ test: lint
 	$(BIN)/pytest
 
 bench: setup
-	@$(BIN)/python -m pip install --progress-bar off -c constraints.txt -e '.[bench]' | $(PROGRESS)
-	@for name in retrieval ranking training serving scale; do $(BIN)/segue bench "$$name"; done
+	@test -n "$(ARTIFACT)" -a -n "$(CHALLENGE)" || { echo "make bench: expected ARTIFACT=… CHALLENGE=…, found none" >&2; exit 2; }
+	$(BIN)/python -m benchmarks.serving "$(ARTIFACT)" --challenge "$(CHALLENGE)" --out benchmarks/results/serving.json
+	$(BIN)/python benchmarks/readme.py

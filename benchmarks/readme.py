@@ -39,17 +39,21 @@ def quality(result: Result) -> str:
 
 def serving(result: Result) -> str:
     """The result of `benchmarks/serving.py`."""
+    runs = [(topology, clients, run) for topology, of in result["figures"].items() for clients, run in of.items()]
     rows = [
-        [
-            run["topology"],
-            str(run["clients"]),
-            *(f"{run[name]:.1f}" for name in ("p50_ms", "p95_ms", "p99_ms")),
-            f"{run['requests_per_s']:.0f}",
-            str(run["errors"]),
-        ]
-        for run in result["runs"]
+        [topology, clients.removeprefix("clients="), *_percentiles(run), f"{run['requests_per_second']:.0f}", *_failures(run)]
+        for topology, clients, run in runs
     ]
-    return "\n".join([_table(["topology", "clients", "p50 ms", "p95 ms", "p99 ms", "requests/s", "errors"], rows), "", _made_with(result)])
+    columns = ["topology", "clients", "p50 ms", "p90 ms", "p99 ms", "requests/s", "errors", "degraded"]
+    return "\n".join([_table(columns, rows), "", _made_with(result)])
+
+
+def _percentiles(run: Result) -> list[str]:
+    return [f"{run['milliseconds'][name]:.1f}" for name in ("p50", "p90", "p99")]
+
+
+def _failures(run: Result) -> list[str]:
+    return [str(run["errors"]), str(run["degraded"])]
 
 
 METRICS = ("r_precision", "ndcg@500", "recall@500", "map@10")
