@@ -53,7 +53,7 @@ def demo(folder: Path, say: Say) -> None:
     _train(dataset, artifact)
     say("\n4. Evaluate on playlists whose end was hidden")
     _evaluate(artifact, world)
-    say("\n5. Serve with Ray Serve, and ask over HTTP")
+    say("\n5. Serve with Ray Serve, which takes half a minute to start, and ask over HTTP")
     with running_service(artifact, "composed", _free_port()) as url:
         _ask(url, world / "challenge.json", say)
     say("\nDone. The same with your own playlists: see README.md")

@@ -30,7 +30,7 @@ def figures(manifest: Manifest) -> dict[str, dict[str, Figure]]:
             "recall ceiling there": made.get("recall_ceiling") or "not measured",
         },
         "sources": {name: _in_words(source.model_dump(exclude_none=True)) for name, source in manifest.sources.items()},
-        "on masked playlists no model learned from": {name: _in_words(of) for name, of in made.get("check", {}).items()},
+        "on masked playlists the ranker learned nothing of": {name: _in_words(of) for name, of in made.get("check", {}).items()},
         "share of the ranker's gain": dict(list(_largest(made.get("importance", {})).items())[:MOST_FEATURES]),
         "libraries": dict(manifest.libraries),
     }

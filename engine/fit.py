@@ -160,8 +160,9 @@ def make_examples(split: Split, chosen: Ints, pipeline: Pipeline, config: Config
 
 
 def check(split: Split, pipeline: Pipeline, ranker: LambdaMart, config: Config) -> dict[str, Any]:
-    """The manifest's figures, from masked playlists that no model learned from: nDCG@500 and recall@500 of every source
-    alone, of fusion and of the ranker, and the share of the hidden tracks that the ranker was given at all."""
+    """The manifest's figures: nDCG@500 and recall@500 of every source alone, of fusion and of the ranker, and the share of
+    the hidden tracks that the ranker was given at all. From masked playlists that the ranker learned nothing of, by the
+    sources of their own fold, which did not see what is hidden."""
     queries, qrels = select(split, np.flatnonzero(_is_for_check(split, config)).astype(np.int32))
     if not len(queries):
         return {"queries": 0}

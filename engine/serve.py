@@ -7,6 +7,7 @@ opens it. `import engine.serve` starts nothing and reads no environment. Knows n
 
 # No `from __future__ import annotations`: Serve reads build_app's annotation as a class, to check the YAML's args.
 
+import logging
 import os
 import signal
 import socket
@@ -142,9 +143,9 @@ def _ray() -> Iterator[bool]:
         return
     address = os.environ.get("RAY_ADDRESS")
     if address:
-        ray.init(address=address, log_to_driver=False)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
     else:
-        ray.init(address="local", include_dashboard=False, log_to_driver=False)
+        ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
     try:
         yield not address
     finally:
@@ -156,6 +157,7 @@ def _serve(port: int, in_our_ray: bool) -> Iterator[Any]:
     """Serve as it runs in the cluster, else one of our own, whose HTTP server listens on the loopback interface alone."""
     from ray import serve
 
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)  # the command line says what a person needs to know
     if _serve_runs():
         yield serve
         return

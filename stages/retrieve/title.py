@@ -14,7 +14,6 @@ import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +21,10 @@ import numpy as np
 import scipy.sparse as sp
 from pydantic import BaseModel, ConfigDict, Field
 
-from features.arrays import load_array, save_array
-from features.domain import Floats, Queries, Retrieved
+from features.domain import Queries, Retrieved
 from stages.protocols import Report, Visible, silent
 from stages.retrieve.artist import most_held
-from stages.retrieve.votes import Voters, open_sparse, save_sparse, unit_rows
+from stages.retrieve.votes import Voters
 
 BUCKETS = 1 << 18
 """N-grams are hashed into so many columns."""
@@ -50,11 +48,8 @@ class TitleRecipe(BaseModel):
 
     def fit(self, visible: Visible, report: Report = silent) -> Title:
         titles, holds = self._titled(visible)
-        grams = self.grams(titles)
-        frequency = np.bincount(grams.indices, minlength=BUCKETS)
-        idf = np.log((grams.shape[0] + 1) / (frequency + 1)).astype(np.float32)
         report("title", 1.0, {})
-        return Title(self, holds, unit_rows((grams @ sp.diags(idf)).tocsr()).T.tocsr(), idf)
+        return Title(self, Voters.of(holds, self.grams(titles), self.neighbours, self.sharpness))
 
     def _titled(self, visible: Visible) -> tuple[list[str], sp.csr_matrix]:
         """Titles, and (titles, num_tracks) 1 where the playlist, or the artist of that name, has the track."""
@@ -83,9 +78,7 @@ class TitleRecipe(BaseModel):
         return buckets
 
     def open(self, folder: Path, num_tracks: int) -> Title:
-        holds = open_sparse(folder, "holds", num_tracks)
-        idf = load_array(folder / "idf.npy", dtype=np.float32, shape=(BUCKETS,), mmap=True)
-        return Title(self, holds, open_sparse(folder, "postings", holds.shape[0]), idf)
+        return Title(self, Voters.open(folder, BUCKETS, num_tracks, self.neighbours, self.sharpness))
 
 
 def normalise(title: str) -> str:
@@ -100,31 +93,18 @@ def normalise(title: str) -> str:
 
 @dataclass(frozen=True)
 class Title:
-    """Trained: the playlists, and for every n-gram the playlists whose title has it."""
+    """Trained: the playlists, and the artists as playlists, found by the n-grams of their titles."""
 
     recipe: TitleRecipe
-    holds: sp.csr_matrix
-    """(titles, num_tracks)"""
-    postings: sp.csr_matrix
-    """(BUCKETS, titles) tf-idf weight of the n-gram in the title, titles scaled to length 1."""
-    idf: Floats
-    """(BUCKETS,)"""
-
-    @cached_property
-    def _voters(self) -> Voters:
-        return Voters(self.holds, self.recipe.neighbours, self.recipe.sharpness)
+    voters: Voters
 
     @property
     def track_vectors(self) -> None:
         return None
 
     def retrieve(self, queries: Queries, n: int) -> Retrieved:
-        grams = self.recipe.grams(queries.titles)
-        grams.data *= self.idf[grams.indices]
-        return self._voters.elect((unit_rows(grams) @ self.postings).tocsr(), queries, n)
+        return self.voters.elect(self.recipe.grams(queries.titles), queries, n)
 
     def save(self, folder: Path) -> dict[str, Any]:
-        save_sparse(folder, "holds", self.holds)
-        save_sparse(folder, "postings", self.postings)
-        save_array(folder / "idf.npy", self.idf)
-        return {"kind": "title", "titles": int(self.holds.shape[0]), "metric": "tf-idf cosine of character n-grams"}
+        self.voters.save(folder)
+        return {"kind": "title", "titles": int(self.voters.holds.shape[0]), "metric": "tf-idf cosine of character n-grams"}

@@ -1,7 +1,7 @@
 """Similar playlists vote for the tracks they hold: what the neighbours and the title source share.
 
-Input: similarities (q, num_playlists) of queries to known playlists. Output: the tracks with the most votes.
-Knows not what makes two playlists similar.
+Input: keys of known playlists and of queries, such as the tracks they hold or the n-grams of their titles. Output: the
+tracks that the playlists with the most similar keys vote for. Knows not what a key is.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import scipy.sparse as sp
 
 from features.arrays import load_array, save_array
-from features.domain import Queries, Retrieved, SegueError
+from features.domain import Floats, Queries, Retrieved, SegueError
 from stages.retrieve import topk
 
 PARTS = {"data": np.float32, "indices": np.int32, "indptr": np.int64}
@@ -23,18 +24,43 @@ PARTS = {"data": np.float32, "indices": np.int32, "indptr": np.int64}
 
 @dataclass(frozen=True)
 class Voters:
-    """The known playlists, and how many of the most similar ones may vote."""
+    """Known playlists, found by weighted keys such as the tracks they hold, and how many of the nearest may vote."""
 
     holds: sp.csr_matrix
     """(num_playlists, num_tracks) 1 where the playlist holds the track."""
+    postings: sp.csr_matrix
+    """(num_keys, num_playlists) the idf-weighted keys of each playlist, scaled to length 1."""
+    idf: Floats
+    """(num_keys,) ln((num_playlists + 1) / (playlists with the key + 1))."""
     neighbours: int
     sharpness: float
     """A playlist's vote is its similarity to this power."""
 
-    def elect(self, similarities: sp.csr_matrix, queries: Queries, n: int) -> Retrieved:
-        nearest = keep_largest(similarities, self.neighbours)
+    @classmethod
+    def of(cls, holds: sp.csr_matrix, keys: sp.csr_matrix, neighbours: int, sharpness: float) -> Self:
+        """`keys` (num_playlists, num_keys): how much each playlist has of each key."""
+        frequency = np.bincount(keys.indices, minlength=keys.shape[1])
+        idf = np.log((keys.shape[0] + 1) / (frequency + 1)).astype(np.float32)
+        return cls(holds, unit_rows((keys @ sp.diags(idf)).tocsr()).T.tocsr(), idf, neighbours, sharpness)
+
+    def elect(self, keys: sp.csr_matrix, queries: Queries, n: int) -> Retrieved:
+        """`keys` (q, num_keys) of the queries -> the `n` tracks with the most votes of the playlists nearest by cosine."""
+        weighted = keys.copy()
+        weighted.data = weighted.data * self.idf[weighted.indices]
+        nearest = keep_largest((unit_rows(weighted) @ self.postings).tocsr(), self.neighbours)
         nearest.data **= self.sharpness
         return topk.top_of_sparse((nearest @ self.holds).tocsr(), queries, n)
+
+    def save(self, folder: Path) -> None:
+        save_sparse(folder, "holds", self.holds)
+        save_sparse(folder, "postings", self.postings)
+        save_array(folder / "idf.npy", self.idf)
+
+    @classmethod
+    def open(cls, folder: Path, num_keys: int, num_tracks: int, neighbours: int, sharpness: float) -> Self:
+        holds = open_sparse(folder, "holds", num_tracks)
+        idf = load_array(folder / "idf.npy", dtype=np.float32, shape=(num_keys,), mmap=True)
+        return cls(holds, open_sparse(folder, "postings", holds.shape[0]), idf, neighbours, sharpness)
 
 
 def keep_largest(matrix: sp.csr_matrix, n: int) -> sp.csr_matrix:

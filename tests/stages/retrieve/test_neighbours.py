@@ -45,7 +45,7 @@ def test_a_rare_seed_says_more_than_a_frequent_one() -> None:
 def test_a_track_that_all_playlists_hold_says_nothing() -> None:
     source = NeighboursRecipe().fit(worlds.visible(worlds.interactions([[0, 1], [0, 2], [0]], 3)))
     assert (source.retrieve(worlds.queries(worlds.query(0)), 3).tracks == NO_TRACK).all()
-    assert math.isclose(float(source.idf[0]), 0)
+    assert math.isclose(float(source.voters.idf[0]), 0)
 
 
 def test_only_the_nearest_playlists_vote() -> None:
