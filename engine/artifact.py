@@ -31,6 +31,7 @@ from pydantic_core import PydanticSerializationError
 from engine.circumstances import git_commit, libraries
 from features.arrays import RETRAIN
 from features.domain import SegueError
+from features.files import flush, flush_tree
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -151,7 +152,7 @@ class ArtifactWriter:
             raise SegueError(f"artifact {self.path}: expected no {MANIFEST} before the block ends, found one. Describe it instead.")
         manifest = _manifest(self._description, dict(zip(names, _entries(self.folder, names), strict=True)))
         (self.folder / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        _sync_tree(self.folder)
+        flush_tree(self.folder)
         return _parse(self.path, _read_manifest(self.folder))
 
 
@@ -314,7 +315,7 @@ def _replace(new: Path, path: Path) -> None:
             older.rename(path)
             raise
         older.rename(new)
-    _sync(path.parent)
+    flush(path.parent)
 
 
 def _exchange(one: Path, other: Path) -> bool:
@@ -322,17 +323,3 @@ def _exchange(one: Path, other: Path) -> bool:
     renameat2 = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
     here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
     return renameat2 is not None and bool(renameat2(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0)
-
-
-def _sync_tree(folder: Path) -> None:
-    for parent, _, files in os.walk(folder, topdown=False):
-        for name in (*files, "."):
-            _sync(Path(parent, name))
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -61,7 +61,7 @@ class Batcher(Generic[Item, Result]):
             for (_, future), result in zip(batch, results, strict=True):
                 if not future.done():
                     future.set_result(result)
-        except Exception as error:
+        except Exception as error:  # it belongs to those who wait, whatever it is
             for _, future in batch:
                 if not future.done():
                     future.set_exception(error)

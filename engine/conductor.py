@@ -86,7 +86,7 @@ class Conductor:
         allowed = keep(retrieved or _nothing(queries), [item.mask for item in items])
         try:
             ranked = await asyncio.wait_for(self._ranker.rank(self.version, queries, allowed, wants), self.limits.ranker_timeout)
-        except Exception:
+        except Exception:  # whatever a stage dies of, an answer by fusion is better than none
             ranked, missing = await self._by_fusion(queries, allowed, wants), (*missing, RANKER)
         return [Told(one, missing) for one in ranked]
 
@@ -112,7 +112,7 @@ class Conductor:
             await asyncio.wait_for(ping, self.limits.source_timeout)
         except TimeoutError:
             return f"no answer within {self.limits.source_timeout} s"
-        except Exception as error:
+        except Exception as error:  # whatever it is, it is what /readyz is asked to tell
             return (str(error).strip().splitlines() or [type(error).__name__])[-1]
         return OK
 

@@ -42,15 +42,16 @@ FUSION_QUERIES = 300
 def train(dataset: Dataset, config: Config, threads: int = 1, report: Report = silent) -> Trained:
     """Every phase in this process, one after the other."""
     folds = [masked(dataset, config, fold) for fold in range(config.examples.folds)]
-    first = masked_pipeline(dataset, folds[0], config, staged(report, masked_stage(0)))
-    fusion, parts = first.second.fusion, []
+    pipelines: list[Pipeline] = []
+    parts: list[Examples] = []
     for fold, split in enumerate(folds):
-        pipeline = masked_pipeline(dataset, split, config, staged(report, masked_stage(fold)), fusion) if fold else first
-        parts.append(make_examples(split, learn_from(split, config), pipeline, config, staged(report, examples_stage(fold))))
+        fusion = pipelines[0].second.fusion if pipelines else None
+        pipelines.append(masked_pipeline(dataset, split, config, staged(report, masked_stage(fold)), fusion))
+        parts.append(make_examples(split, learn_from(split, config), pipelines[fold], config, staged(report, examples_stage(fold))))
     ranker = config.ranker.fit(Examples.join(parts), config.seed, threads, report=report)
-    figures = check(folds[0], first, ranker, config)
+    figures = check(folds[0], pipelines[0], ranker, config)
     everything = visible(dataset, dataset.interactions, config)
-    return Trained(fit_sources(everything, config, report), facts(everything), fusion, ranker, figures)
+    return Trained(fit_sources(everything, config, report), facts(everything), pipelines[0].second.fusion, ranker, figures)
 
 
 def masked_stage(fold: int) -> str:
@@ -119,7 +120,7 @@ def _mean_ndcg(source: Retriever, queries: Queries, qrels: Qrels) -> float:
 
 
 def _is_for_check(split: Split, config: Config) -> np.ndarray:
-    """(q,) which queries no model learns from: by a hash of the playlist, so that order and workers do not matter."""
+    """(q,) which queries the ranker does not learn from: by a hash of the playlist, so that order and workers do not matter."""
     return _digests(f"{config.seed}", split.playlists) < config.examples.check_share * 2**32
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.config import CandidatesConfig
-from features.domain import NO_TRACK, Candidates, Floats, Ints, Queries, Ranking, Retrieved
+from features.domain import Candidates, Floats, Ints, Queries, Ranking, Retrieved
 from features.pairs import Facts, PairFeatures, Space
 from stages.protocols import Retriever
 from stages.rank.fusion import Fusion
@@ -106,11 +106,8 @@ class Pipeline:
     def recommend(self, queries: Queries, k: int) -> Answer:
         """The best `k` tracks of each query, in batches of bounded memory."""
         answers = [self.second.rank(batch, self.retrieve(batch), k) for batch in batches(queries)]
-        return Answer.join(answers) if answers else Answer(_nothing(k), {})
-
-
-def _nothing(k: int) -> Ranking:
-    return Ranking(np.full((0, k), NO_TRACK, np.int32), np.empty((0, k), np.float32))
+        nothing = topk.empty(0, k)
+        return Answer.join(answers) if answers else Answer(Ranking(nothing.tracks, nothing.scores), {})
 
 
 def batches(queries: Queries, size: int = BATCH) -> Iterator[Queries]:

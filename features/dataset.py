@@ -30,6 +30,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from features.catalog import Catalog
 from features.domain import SegueError
+from features.files import flush, flush_tree
 from features.interactions import Interactions
 from features.schema import CATALOG, INTERACTIONS, IS_CHALLENGE, PLAYLISTS, TITLE, conform
 from features.vocabulary import Vocabulary
@@ -145,12 +146,12 @@ def replaced_whole(out: Path) -> Iterator[Path]:
         made.mkdir()
         with os_errors(out):
             yield made
-        _flush(made)
+        flush_tree(made)
         out.absolute().parent.mkdir(parents=True, exist_ok=True)
         if out.exists():
             out.rename(workplace / "old")
         made.rename(out)
-        _flush_folder(out.absolute().parent)
+        flush(out.absolute().parent)
     finally:
         _put_back(workplace / "old", out)
         shutil.rmtree(workplace, ignore_errors=True)
@@ -172,22 +173,6 @@ def _put_back(old: Path, out: Path) -> None:
     """The second of the two renames failed: what was there is there again."""
     if old.exists() and not out.exists():
         old.rename(out)
-
-
-def _flush(folder: Path) -> None:
-    for root, _, names in os.walk(folder):
-        for name in names:
-            with (Path(root) / name).open("rb") as file:
-                os.fsync(file.fileno())
-        _flush_folder(Path(root))
-
-
-def _flush_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _check_files(path: Path, manifest: DatasetManifest) -> None:

@@ -19,8 +19,23 @@ def written_whole(path: Path) -> Iterator[Path]:
     scratch = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
     try:
         yield scratch
-        with scratch.open("rb") as file:
-            os.fsync(file.fileno())
+        flush(scratch)
         scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)
+
+
+def flush(path: Path) -> None:
+    """Returns when the file's bytes, or the folder's names, are on disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def flush_tree(folder: Path) -> None:
+    """The same of everything under `folder`, its contents before itself."""
+    for parent, _, names in os.walk(folder, topdown=False):
+        for name in (*names, "."):
+            flush(Path(parent, name))
