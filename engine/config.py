@@ -7,9 +7,10 @@ Knows the recipes of the stages and no artifact.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from features.content import ContentRecipe
 from features.domain import SegueError
@@ -28,9 +29,21 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class SourcesConfig(_Part):
-    """One recipe per source; null leaves the source out."""
+Recipe = Annotated[
+    AlsRecipe | NeighboursRecipe | TitleRecipe | PopularityRecipe,
+    Field(discriminator="kind"),
+]
+"""Of every kind of source."""
 
+
+class SourcesConfig(_Part):
+    """One recipe per source; null leaves a source out. Any further name is a source of its own, with the `kind` it is of."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    __pydantic_extra__: dict[str, Recipe | None]
+
+    only: tuple[str, ...] | None = None
+    """The sources that are used, popularity besides; null: all of them."""
     als: AlsRecipe | None = AlsRecipe()
     autoencoder: AutoencoderRecipe | None = AutoencoderRecipe()
     content: ContractiveRecipe | None = ContractiveRecipe()
@@ -40,10 +53,20 @@ class SourcesConfig(_Part):
     popularity: PopularityRecipe = PopularityRecipe()
     """Always there: the answer when nothing is asked and nothing else has an answer."""
 
+    @model_validator(mode="after")
+    def _only_what_is_there(self) -> Self:
+        missing = [name for name in self.only or () if name not in self._all()]
+        if missing:
+            raise ValueError(f"expected names among {', '.join(self._all())}, found {', '.join(missing)}")
+        return self
+
+    def _all(self) -> dict[str, RetrieverRecipe]:
+        fields = {name: getattr(self, name) for name in type(self).model_fields if name != "only"}
+        return {name: recipe for name, recipe in {**fields, **(self.__pydantic_extra__ or {})}.items() if recipe is not None}
+
     def recipes(self) -> dict[str, RetrieverRecipe]:
-        """By source, in the order of the fields."""
-        fields = ((name, getattr(self, name)) for name in type(self).model_fields)
-        return {name: recipe for name, recipe in fields if recipe is not None}
+        """Of the sources that are used, by name, in the order of the fields and then of the file."""
+        return {name: recipe for name, recipe in self._all().items() if self.only is None or name in (*self.only, "popularity")}
 
 
 class CandidatesConfig(_Part):

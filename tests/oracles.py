@@ -89,15 +89,15 @@ def als_weight(count: int, num_columns: int, confidence: float, regularization: 
     return confidence * regularization * (count + num_columns / confidence) ** exponent
 
 
-def als_row(held: dict[int, float], columns: np.ndarray, confidence: float, weight: float) -> np.ndarray:
-    """(dim,) (Y'C Y + w I)^-1 Y'C r of Hu, Koren and Volinsky (2008), with every matrix written out; `held` has the plays."""
+def als_row(held: dict[int, float], columns: np.ndarray, confidence: float, weight: float, biases: np.ndarray | float = 0.0) -> np.ndarray:
+    """(dim,) (Y'C Y + w I)^-1 Y'C (r - b) of Hu, Koren and Volinsky (2008), with every matrix written out; `held` has the plays."""
     num_columns, dim = columns.shape
     certainty, preference = np.eye(num_columns), np.zeros(num_columns)
     for track, plays in held.items():
         certainty[track, track] += confidence * plays
         preference[track] = 1
     y = columns.astype(np.float64)
-    solved: np.ndarray = np.linalg.solve(y.T @ certainty @ y + weight * np.eye(dim), y.T @ certainty @ preference)
+    solved: np.ndarray = np.linalg.solve(y.T @ certainty @ y + weight * np.eye(dim), y.T @ certainty @ (preference - biases))
     return solved
 
 

@@ -9,7 +9,9 @@ and Koren, "Revisiting the Performance of iALS on Item Recommendation Benchmarks
     r_ui = 1 where playlist u holds track i, else 0;  c_ui = 1 + a * plays_ui where it does, else 1
     w_u = a * lambda * (n_u + num_tracks / a)^nu, w_i likewise with n_i and num_playlists
 
-`a` sets the weight of what is not observed (1 / (1 + a) of what is). Each half sweep solves one side by a few steps of
+`a` sets the weight of what is not observed (1 / (1 + a) of what is). With biases x_u . y_i becomes x_u . y_i + b_u + b_i, by two
+coordinates more of which each side holds one fixed at 1. With a half-life a track counts the less, the further it is from its
+playlist's end: a = a * 2^(-distance / half-life), for seeds too. Each half sweep solves one side by a few steps of
 conjugate gradients from where it stands (Takacs, Pilaszy and Tikk 2011), all rows of a block at once. With several
 workers each solves its shard of the playlists and of the tracks; Gram matrices are summed, solved rows are shared.
 Knows no title, no content and no Ray.
@@ -21,7 +23,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import scipy.sparse as sp
@@ -29,7 +31,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from features.arrays import load_array, save_array
-from features.domain import Floats, Queries, Retrieved
+from features.domain import Floats, Offsets, Queries, Retrieved
 from stages import parallel
 from stages.protocols import Report, Visible, require_finite, silent
 from stages.retrieve.index import Index, IndexRecipe
@@ -44,6 +46,7 @@ class AlsRecipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    kind: Literal["als"] = "als"
     dim: int = Field(128, ge=1, le=4096)
     confidence: float = Field(100.0, gt=0)
     """a of the loss: how much more one play weighs than its absence."""
@@ -51,15 +54,20 @@ class AlsRecipe(BaseModel):
     """lambda of the loss."""
     frequency_exponent: float = Field(1.0, ge=0, le=1)
     """nu of the loss: 0 treats all alike, 1 scales with what a playlist or track has."""
+    biases: bool = False
+    """A bias for every playlist and track, regularised like their factors."""
+    half_life: float | None = Field(None, gt=0)
+    """Tracks from a playlist's end at which one counts half; null: all count alike. Tables with timestamps are in their order."""
     sweeps: int = Field(12, ge=1)
     cg_steps: int = Field(3, ge=1)
     index: IndexRecipe = IndexRecipe()
 
     def fit(self, visible: Visible, report: Report = silent) -> Als:
-        matrix = visible.interactions.matrix
+        matrix = visible.interactions.matrix.copy()
+        matrix.data *= self.recency(visible.interactions.offsets)
         playlists, tracks = self._start(matrix.shape, visible.seed)
-        of_playlists = _Side.of(matrix, self)
-        of_tracks = _Side.of(matrix.T.tocsr(), self)
+        of_playlists = _Side.of(matrix, self, self.fixed_of_playlists)
+        of_tracks = _Side.of(matrix.T.tocsr(), self, self.fixed_of_tracks)
         for sweep in range(self.sweeps):
             of_playlists.solve(playlists, tracks)
             loss = of_tracks.solve(tracks, playlists)
@@ -69,15 +77,38 @@ class AlsRecipe(BaseModel):
         return Als(self, vectors, vectors.T @ vectors, self.index.build(vectors, held, visible.seed))
 
     def open(self, folder: Path, num_tracks: int) -> Als:
-        vectors = open_vectors(folder, (num_tracks, self.dim))
-        gram = load_array(folder / "gram.npy", dtype=np.float32, shape=(self.dim, self.dim))
-        return Als(self, vectors, gram, self.index.open(folder, self.dim))
+        vectors = open_vectors(folder, (num_tracks, self.width))
+        gram = load_array(folder / "gram.npy", dtype=np.float32, shape=(self.width, self.width))
+        return Als(self, vectors, gram, self.index.open(folder, self.width))
+
+    @property
+    def width(self) -> int:
+        """Coordinates of a vector: with biases the last two are the track's bias and the playlist's, each against a 1."""
+        return self.dim + 2 * self.biases
+
+    @property
+    def fixed_of_playlists(self) -> int | None:
+        """The coordinate of a playlist's vector that is 1 and stays 1: the one that meets the track's bias."""
+        return self.dim if self.biases else None
+
+    @property
+    def fixed_of_tracks(self) -> int | None:
+        return self.dim + 1 if self.biases else None
+
+    def recency(self, offsets: Offsets) -> Floats:
+        """(nnz,) how much each entry of a ragged batch counts, by its distance from the end of its row."""
+        if self.half_life is None:
+            return np.ones(int(offsets[-1]), np.float32)
+        distance = np.repeat(offsets[1:], np.diff(offsets)) - np.arange(offsets[-1]) - 1
+        return np.asarray(0.5 ** (distance / self.half_life), np.float32)
 
     def _start(self, shape: tuple[int, int], seed: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Small random factors, the same on every worker."""
         generator = torch.Generator().manual_seed(seed)
         scale = 0.1 / np.sqrt(self.dim)
-        playlists, tracks = (torch.randn(rows, self.dim, generator=generator) * scale for rows in shape)
+        playlists, tracks = (torch.randn(rows, self.width, generator=generator) * scale for rows in shape)
+        if self.biases:
+            playlists[:, self.fixed_of_playlists], tracks[:, self.fixed_of_tracks] = 1, 1
         return playlists, tracks
 
     def row_weights(self, counts: np.ndarray, num_columns: int) -> Floats:
@@ -95,13 +126,15 @@ class _Side:
     weights: torch.Tensor
     """(rows of the shard,) the regularisation of each row."""
     cg_steps: int
+    fixed: int | None
+    """The coordinate of the rows that is not solved for."""
 
     @classmethod
-    def of(cls, plays: sp.csr_matrix, recipe: AlsRecipe) -> _Side:
+    def of(cls, plays: sp.csr_matrix, recipe: AlsRecipe, fixed: int | None = None) -> _Side:
         start, stop = parallel.shard(plays.shape[0])
         matrix = plays[start:stop] * np.float32(recipe.confidence)
         weights = recipe.row_weights(np.diff(matrix.indptr), plays.shape[1])
-        return cls(matrix, torch.from_numpy(weights), recipe.cg_steps)
+        return cls(matrix, torch.from_numpy(weights), recipe.cg_steps, fixed)
 
     def solve(self, rows: torch.Tensor, columns: torch.Tensor) -> float:
         """Improves `rows` (all rows, dim) given `columns` (all columns, dim), in place; returns the loss reached.
@@ -130,16 +163,26 @@ class _Side:
         system = _System(self.matrix[block], self.weights[block], columns, gram)
         target = system.target()
         residual = target - system.apply(x)
-        direction, size = residual.clone(), _dot(residual, residual)
+        downhill = self._free(residual)
+        direction, size = downhill.clone(), _dot(downhill, downhill)
         for _ in range(self.cg_steps):
             image = system.apply(direction)
             step = size / _dot(direction, image).clamp_min(1e-20)
             x += step * direction
             residual -= step * image
-            previous, size = size, _dot(residual, residual)
-            direction = residual + size / previous.clamp_min(1e-20) * direction
+            downhill = self._free(residual)
+            previous, size = size, _dot(downhill, downhill)
+            direction = downhill + size / previous.clamp_min(1e-20) * direction
         # x'Ax - 2 x'b + sum of c r^2, with Ax = b - residual
         return float((-(x * (target + residual)).sum(dtype=torch.float64)) + system.constant())
+
+    def _free(self, residual: torch.Tensor) -> torch.Tensor:
+        """The residual along the coordinates that are solved for."""
+        if self.fixed is None:
+            return residual
+        free = residual.clone()
+        free[:, self.fixed] = 0
+        return free
 
 
 class _System:
@@ -191,21 +234,38 @@ class Als:
 
     recipe: AlsRecipe
     track_vectors: Floats
-    """(num_tracks, dim)"""
+    """(num_tracks, width)"""
     gram: Floats
-    """(dim, dim) sum over all tracks of y y'."""
+    """(width, width) sum over all tracks of y y'."""
     index: Index
 
+    @property
+    def track_biases(self) -> Floats | None:
+        """(num_tracks,) what a track gains with every playlist; None without biases."""
+        return self.track_vectors[:, self.recipe.dim] if self.recipe.biases else None
+
     def query_vectors(self, queries: Queries) -> Floats:
-        """(q, dim) the least-squares playlist vector of each query's seeds, in closed form; zeros without seeds."""
-        vectors = np.zeros((len(queries), self.recipe.dim), np.float32)
+        """(q, width) the least-squares playlist vector of each query's seeds, in closed form; zeros without seeds."""
+        vectors = np.zeros((len(queries), self.recipe.width), np.float32)
         weights = self.recipe.row_weights(queries.seed_counts(), len(self.track_vectors))
+        extra = self.recipe.confidence * self.recipe.recency(queries.offsets)
         for i in np.flatnonzero(queries.seed_counts()).tolist():
-            seeds = self.track_vectors[queries.seeds_of(i)]
-            system = self.gram + self.recipe.confidence * (seeds.T @ seeds)
-            system[np.diag_indices_from(system)] += weights[i]
-            vectors[i] = np.linalg.solve(system, (1 + self.recipe.confidence) * seeds.sum(0))
+            own = slice(queries.offsets[i], queries.offsets[i + 1])
+            vectors[i] = self._solve(self.track_vectors[queries.seeds[own]], extra[own], weights[i])
         return vectors
+
+    def _solve(self, seeds: Floats, extra: Floats, weight: float) -> Floats:
+        """(width,) for the vectors of the seeds (s, width) and their extra confidence (s,)."""
+        system = self.gram + (seeds.T * extra) @ seeds
+        system[np.diag_indices_from(system)] += weight
+        target = (1 + extra) @ seeds
+        fixed = self.recipe.fixed_of_playlists
+        if fixed is not None:  # that coordinate is 1: its column goes to the other side, and its own equation says so
+            target -= system[fixed]
+            system[fixed], system[:, fixed] = 0, 0
+            system[fixed, fixed] = target[fixed] = 1
+        solved: Floats = np.linalg.solve(system, target)
+        return solved
 
     def retrieve(self, queries: Queries, n: int) -> Retrieved:
         return self.index.search(self.query_vectors(queries), queries, n)
@@ -213,4 +273,4 @@ class Als:
     def save(self, folder: Path) -> dict[str, Any]:
         save_vectors(folder, self.track_vectors)
         save_array(folder / "gram.npy", self.gram)
-        return {"kind": "als", "dimension": self.recipe.dim, "metric": "inner product", **self.index.save(folder)}
+        return {"kind": "als", "dimension": self.recipe.width, "metric": "inner product", **self.index.save(folder)}

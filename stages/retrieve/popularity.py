@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -22,6 +22,8 @@ class PopularityRecipe(BaseModel):
     """Nothing to choose."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["popularity"] = "popularity"
 
     def fit(self, visible: Visible, report: Report = silent) -> Popularity:
         counts = visible.interactions.track_counts

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import scipy.sparse as sp
@@ -37,6 +37,7 @@ class TitleRecipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    kind: Literal["title"] = "title"
     shortest: int = Field(2, ge=1)
     longest: int = Field(4, ge=1, le=10)
     neighbours: int = Field(400, ge=1)

@@ -30,6 +30,16 @@ class TestAlsWithTrees(RetrieverContract):
     has_vectors = True
 
 
+class TestAlsWithBiases(RetrieverContract):
+    recipe = AlsRecipe(dim=8, sweeps=5, confidence=10, biases=True)
+    has_vectors = True
+
+
+class TestAlsWithHalfLife(RetrieverContract):
+    recipe = AlsRecipe(dim=8, sweeps=5, confidence=10, half_life=30)
+    has_vectors = True
+
+
 def held_of(played: list[dict[int, int]]) -> Interactions:
     plays = [count for row in played for count in row.values()]
     return worlds.interactions([list(row) for row in played], NUM_TRACKS, plays=plays)
@@ -69,6 +79,36 @@ def test_enough_conjugate_gradient_steps_solve_every_row(played: list[dict[int, 
         weight = oracles.als_weight(len(held), NUM_TRACKS, 3.0, 0.1, exponent)
         expected = oracles.als_row({track: float(count) for track, count in held.items()}, columns.numpy(), 3.0, weight)
         np.testing.assert_allclose(row, expected, rtol=5e-3, atol=5e-4)
+
+
+@QUICK
+@given(played=PLAYED, dim=st.integers(1, 4), seed=st.integers(0, 99))
+def test_biases_are_solved_for_and_their_counterparts_stay_1(played: list[dict[int, int]], dim: int, seed: int) -> None:
+    """A row's factors and bias are the ridge regression of 1 - the other side's bias on (its factors, 1)."""
+    recipe = AlsRecipe(dim=dim, confidence=3.0, regularization=0.1, cg_steps=3 * dim + 3, biases=True)
+    rows, columns = factors(len(played), dim + 2, seed), factors(NUM_TRACKS, dim + 2, seed + 1)
+    rows[:, dim], columns[:, dim + 1] = 1, 1
+    als._Side.of(held_of(played).matrix, recipe, recipe.fixed_of_playlists).solve(rows, columns)
+    others, biases = np.delete(columns.numpy(), dim, axis=1), columns.numpy()[:, dim]
+    source = Als(recipe, columns.numpy(), columns.numpy().T @ columns.numpy(), None)  # type: ignore[arg-type]
+    for row, held in zip(rows.numpy(), played, strict=True):
+        weight = oracles.als_weight(len(held), NUM_TRACKS, 3.0, 0.1, 1.0)
+        expected = oracles.als_row({track: float(count) for track, count in held.items()}, others, 3.0, weight, biases)
+        np.testing.assert_allclose(np.delete(row, dim), expected, rtol=1e-2, atol=2e-3)
+        assert row[dim] == 1
+        if held and set(held.values()) == {1}:
+            folded = source.query_vectors(worlds.queries(worlds.query(*held)))[0]
+            np.testing.assert_allclose(np.delete(folded, dim), expected, rtol=1e-2, atol=2e-3)
+            assert folded[dim] == 1
+
+
+def test_with_a_half_life_the_last_tracks_count_more() -> None:
+    recipe = AlsRecipe(dim=1, half_life=2)
+    np.testing.assert_allclose(recipe.recency(np.array([0, 3, 3, 4])), [0.5, 2**-0.5, 1, 1], rtol=1e-6)
+    held = worlds.interactions([[0, 1, 1], [2, 3], [0, 1], [2, 3]], 4)
+    source = AlsRecipe(dim=2, confidence=20, regularization=0.1, sweeps=15, half_life=0.5).fit(worlds.visible(held))
+    found = source.retrieve(worlds.queries(worlds.query(0, 2), worlds.query(2, 0)), 1)
+    assert found.tracks.tolist() == [[3], [1]]
 
 
 @QUICK
