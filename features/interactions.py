@@ -60,3 +60,14 @@ class Interactions:
     def track_counts(self) -> Offsets:
         """(num_tracks,) in how many playlists each track is."""
         return np.bincount(self.tracks, minlength=self.num_tracks)
+
+
+def evenly_thinned(postings: sp.csr_matrix, most: int) -> sp.csr_matrix:
+    """At most `most` entries of each row, evenly spread; all ones."""
+    lengths = np.diff(postings.indptr)
+    place = np.arange(postings.nnz) - np.repeat(postings.indptr[:-1], lengths)
+    length = np.repeat(lengths, lengths)
+    # the place-th entry stays where floor(place * most / length) steps up
+    kept = (length <= most) | ((place * most) // length != ((place - 1) * most) // length)
+    indptr = np.concatenate([[0], np.cumsum(np.minimum(lengths, most))])
+    return sp.csr_matrix((np.ones(int(indptr[-1]), np.float32), postings.indices[kept], indptr), shape=postings.shape)

@@ -19,7 +19,7 @@ import scipy.sparse as sp
 from features.arrays import load_array, save_array
 from features.catalog import UNKNOWN, Catalog
 from features.domain import Candidates, Floats, Ints, Queries
-from features.interactions import Interactions
+from features.interactions import Interactions, evenly_thinned
 
 LAST_SEEDS = 5
 """How many of the last seeds are looked at on their own: playlists drift."""
@@ -44,7 +44,7 @@ class Facts:
             catalog.artists,
             catalog.albums,
             interactions.track_counts.astype(np.float32),
-            _thin(interactions.matrix.T.tocsr(), MOST_POSTINGS),
+            evenly_thinned(interactions.matrix.T.tocsr(), MOST_POSTINGS),
         )
 
     def save(self, folder: Path) -> None:
@@ -76,17 +76,6 @@ class Facts:
     @cached_property
     def postings_lengths(self) -> Floats:
         return np.asarray(np.diff(self.postings.indptr), np.float32)
-
-
-def _thin(postings: sp.csr_matrix, most: int) -> sp.csr_matrix:
-    """At most `most` entries of each row, evenly spread; all ones."""
-    lengths = np.diff(postings.indptr)
-    place = np.arange(postings.nnz) - np.repeat(postings.indptr[:-1], lengths)
-    length = np.repeat(lengths, lengths)
-    # the place-th entry stays where floor(place * most / length) steps up
-    kept = (length <= most) | ((place * most) // length != ((place - 1) * most) // length)
-    indptr = np.concatenate([[0], np.cumsum(np.minimum(lengths, most))])
-    return sp.csr_matrix((np.ones(int(indptr[-1]), np.float32), postings.indices[kept], indptr), shape=postings.shape)
 
 
 def _group_counts(groups: Ints, counts: Floats) -> Floats:

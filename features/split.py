@@ -15,6 +15,9 @@ import numpy as np
 from features.domain import Ints, Qrels, Queries, Query
 from features.interactions import Interactions
 
+LEAST_HIDDEN = 5
+"""A shape of the challenge is asked of a playlist only if so many of its tracks stay hidden."""
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -24,6 +27,18 @@ class Shape:
     seeds: int
     title: bool = True
     shuffled: bool = False
+    share: float = 0.0
+    """The seeds are so much of the playlist, where that is more than `seeds`."""
+    hidden: int = LEAST_HIDDEN
+    """Tracks that stay hidden, at least."""
+
+    def count(self, lengths: np.ndarray) -> np.ndarray:
+        """How many seeds a playlist of each of the `lengths` shows."""
+        return np.maximum(self.seeds, (self.share * lengths).astype(np.int64))
+
+    def fits(self, lengths: np.ndarray) -> np.ndarray:
+        """Whether playlists of these lengths can be asked so."""
+        return np.asarray(self.count(lengths) + self.hidden <= lengths)
 
 
 SHAPES = (
@@ -40,8 +55,19 @@ SHAPES = (
 )
 """The ten request shapes of the RecSys Challenge 2018 (Zamani et al. 2019), by category."""
 
-LEAST_HIDDEN = 5
-"""A shape is asked of a playlist only if so many of its tracks stay hidden."""
+HISTORIES = (
+    Shape("first 5", 5, title=False),
+    Shape("first half", 1, title=False, share=0.5, hidden=1),
+    Shape("random half", 1, title=False, shuffled=True, share=0.5, hidden=1),
+    Shape("random four fifths", 1, title=False, shuffled=True, share=0.8, hidden=1),
+    Shape("random nine tenths", 1, title=False, shuffled=True, share=0.9, hidden=1),
+)
+"""Where nothing has a title: a listener's history, of which most is known when the question comes."""
+
+
+def shapes_of(interactions: Interactions) -> Sequence[Shape]:
+    """How requests will look, by what there is to ask with."""
+    return SHAPES if any(title.strip() for title in interactions.titles) else HISTORIES
 
 
 @dataclass(frozen=True)
@@ -54,18 +80,17 @@ class Split:
     queries: Queries
     qrels: Qrels
     shapes: Ints
-    """(q,) index into SHAPES."""
+    """(q,) index into the shapes."""
 
 
-def hide(interactions: Interactions, playlists: Ints, seed: int, shapes: Sequence[Shape] = SHAPES) -> Split:
-    """Masks each of `playlists` like a request; shapes come equally often as far as the lengths allow.
-
-    A playlist too short for any shape (fewer than LEAST_HIDDEN tracks, and one more where every shape has seeds)
-    stays as it is and becomes no query.
+def hide(interactions: Interactions, playlists: Ints, seed: int, shapes: Sequence[Shape] | None = None) -> Split:
+    """Masks each of `playlists` like a request, by default of `shapes_of` the interactions; shapes come equally often as far
+    as the lengths allow. A playlist too short for any shape stays as it is and becomes no query.
     """
+    shapes = shapes or shapes_of(interactions)
     rng = np.random.default_rng(seed)
     lengths = interactions.lengths()
-    usable = playlists[lengths[playlists] >= min(shape.seeds for shape in shapes) + LEAST_HIDDEN]
+    usable = playlists[np.any([shape.fits(lengths[playlists]) for shape in shapes], axis=0)]
     chosen = _assign(lengths[usable], shapes, rng)
     seeds = [_seeds(interactions.tracks_of(p), shapes[s], rng) for p, s in zip(usable, chosen, strict=True)]
     queries = [Query(own, interactions.titles[p] if shapes[s].title else "") for p, s, own in zip(usable, chosen, seeds, strict=True)]
@@ -76,20 +101,21 @@ def hide(interactions: Interactions, playlists: Ints, seed: int, shapes: Sequenc
 
 def _assign(lengths: np.ndarray, shapes: Sequence[Shape], rng: np.random.Generator) -> np.ndarray:
     """(q,) a shape for each playlist: of those it is long enough for, the one given least often so far."""
-    needs = np.array([shape.seeds + LEAST_HIDDEN for shape in shapes])
+    fits = np.stack([shape.fits(lengths) for shape in shapes], axis=1)  # (q, shapes)
     given = np.zeros(len(shapes))
     chosen = np.zeros(len(lengths), np.int64)
     for i in np.argsort(lengths + rng.random(len(lengths)))[::-1]:
-        open_shapes = np.flatnonzero(needs <= lengths[i])
+        open_shapes = np.flatnonzero(fits[i])
         chosen[i] = open_shapes[np.lexsort((rng.random(len(open_shapes)), given[open_shapes]))[0]]
         given[chosen[i]] += 1
     return chosen
 
 
 def _seeds(tracks: Ints, shape: Shape, rng: np.random.Generator) -> Ints:
+    count = int(shape.count(np.array(len(tracks))))
     if not shape.shuffled:
-        return tracks[: shape.seeds]
-    return tracks[np.sort(rng.choice(len(tracks), shape.seeds, replace=False))]
+        return tracks[:count]
+    return tracks[np.sort(rng.choice(len(tracks), count, replace=False))]
 
 
 def without(interactions: Interactions, playlists: Ints, hidden: Sequence[Ints]) -> Interactions:

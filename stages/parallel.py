@@ -49,17 +49,21 @@ def share_rows(rows: torch.Tensor) -> torch.Tensor:
     return rows
 
 
-def union_over_workers(ids: torch.Tensor, num_ids: int) -> torch.Tensor:
-    """The sorted distinct ids (int64, below `num_ids`) that any worker holds."""
+def joined_over_workers(values: torch.Tensor) -> torch.Tensor:
+    """The `values` (n,) of all workers, of which each may hold another number, one worker after the other."""
     if num_workers() == 1:
-        own: torch.Tensor = torch.unique(ids)
-        return own
+        return values
     lengths = torch.zeros(num_workers(), dtype=torch.int64)
-    lengths[worker_rank()] = len(ids)
+    lengths[worker_rank()] = len(values)
     sum_over_workers(lengths)
-    padded = torch.full((int(lengths.max()),), num_ids, dtype=torch.int64)
-    padded[: len(ids)] = ids
+    padded = values.new_zeros(int(lengths.max()))
+    padded[: len(values)] = values
     gathered = [torch.empty_like(padded) for _ in range(num_workers())]
     dist.all_gather(gathered, padded)
-    everything: torch.Tensor = torch.unique(torch.cat(gathered))
-    return everything[everything < num_ids]
+    return torch.cat([part[:length] for part, length in zip(gathered, lengths.tolist(), strict=True)])
+
+
+def union_over_workers(ids: torch.Tensor) -> torch.Tensor:
+    """The sorted distinct ids (int64) that any worker holds."""
+    everything: torch.Tensor = torch.unique(joined_over_workers(torch.unique(ids)))
+    return everything

@@ -148,7 +148,7 @@ class _Trainer:
         drawn = self.random.choice(num_tracks, min(self.recipe.negatives, num_tracks), replace=False, shuffle=False)
         start, stop = parallel.shard(len(playlists))
         held = [self.interactions.tracks_of(p) for p in playlists[start:stop]]
-        sample = parallel.union_over_workers(torch.from_numpy(np.concatenate([*held, drawn]).astype(np.int64)), num_tracks)
+        sample = parallel.union_over_workers(torch.from_numpy(np.concatenate([*held, drawn]).astype(np.int64)))
         rows = {name: table[sample].requires_grad_() for name, table in self.tables.items()}
         loss = self._loss(rows, sample.numpy(), shown[start:stop], held, noise[start:stop], kl_weight) / len(playlists)
         self._update(loss, rows, sample)

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from features import pairs
 from features.domain import Candidates, Queries, SegueError
-from features.pairs import Facts, PairFeatures, Space, _thin
+from features.interactions import evenly_thinned
+from features.pairs import Facts, PairFeatures, Space
 from tests import oracles, worlds
 from tests.oracles import PlainQuery, PlainWorld
 
@@ -176,7 +177,7 @@ def test_two_artists_may_call_an_album_the_same() -> None:
 def test_a_popular_track_is_judged_by_an_even_sample_of_its_playlists(lengths: list[int], most: int) -> None:
     columns = np.concatenate([np.arange(length) for length in lengths] + [np.empty(0, int)])
     whole = sp.csr_matrix((np.full(len(columns), 7.0, np.float32), columns, np.cumsum([0, *lengths])), shape=(len(lengths), 30))
-    thin = _thin(whole, most)
+    thin = evenly_thinned(whole, most)
     for row, length in enumerate(lengths):
         kept = thin.indices[thin.indptr[row] : thin.indptr[row + 1]].tolist()
         assert len(kept) == min(length, most)

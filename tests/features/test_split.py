@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.interactions import Interactions
-from features.split import LEAST_HIDDEN, SHAPES, Shape, Split, hide, without
+from features.split import HISTORIES, LEAST_HIDDEN, SHAPES, Shape, Split, hide, shapes_of, without
 from tests import worlds
 
 QUICK = settings(max_examples=80, deadline=None)
@@ -25,6 +25,10 @@ def worlds_to_split(draw: st.DrawFn) -> tuple[Interactions, np.ndarray, int]:
     held = worlds.interactions(rows, 60, [f"list {i}" for i in range(len(rows))], plays)
     chosen = draw(st.lists(st.integers(0, len(rows) - 1), unique=True))
     return held, np.array(sorted(chosen), np.int32), draw(st.integers(0, 5))
+
+
+def needed(shape: Shape, length: int) -> int:
+    return max(shape.seeds, int(shape.share * length)) + shape.hidden
 
 
 def split_of(world: tuple[Interactions, np.ndarray, int], shapes: tuple[Shape, ...] = SHAPES) -> tuple[Interactions, np.ndarray, Split]:
@@ -79,20 +83,20 @@ def test_what_stays_visible_keeps_its_plays(world: tuple[Interactions, np.ndarra
 
 
 @QUICK
-@given(world=worlds_to_split(), shapes=st.sampled_from([SHAPES, FEW, FEW[1:]]))
+@given(world=worlds_to_split(), shapes=st.sampled_from([SHAPES, FEW, FEW[1:], HISTORIES]))
 def test_shapes_are_honoured(world: tuple[Interactions, np.ndarray, int], shapes: tuple[Shape, ...]) -> None:
     held, chosen, split = split_of(world, shapes)
     lengths = held.lengths()
-    assert split.playlists.tolist() == [p for p in chosen.tolist() if lengths[p] >= min(s.seeds for s in shapes) + LEAST_HIDDEN]
+    assert split.playlists.tolist() == [p for p in chosen.tolist() if any(needed(s, lengths[p]) <= lengths[p] for s in shapes)]
     assert len(split.queries) == len(split.qrels) == len(split.shapes) == len(split.playlists)
     for i, playlist in enumerate(split.playlists):
         shape, tracks, seeds = shapes[split.shapes[i]], held.tracks_of(playlist).tolist(), split.queries.seeds_of(i).tolist()
-        assert len(seeds) == shape.seeds <= len(tracks) - LEAST_HIDDEN
+        assert len(seeds) == max(shape.seeds, int(shape.share * len(tracks))) <= len(tracks) - shape.hidden
         assert split.queries.titles[i] == (held.titles[playlist] if shape.title else "")
         if shape.shuffled:
             assert [track for track in tracks if track in set(seeds)] == seeds  # random ones, still in their order
         else:
-            assert seeds == tracks[: shape.seeds]
+            assert seeds == tracks[: len(seeds)]
 
 
 @QUICK
@@ -155,3 +159,12 @@ def test_a_cached_view_of_everything_does_not_come_along() -> None:
     assert held.track_counts.tolist() == [1, 2, 1]
     left = without(held, np.array([0], np.int32), [np.array([1, 2], np.int32)])
     assert (left.matrix.nnz, left.track_counts.tolist()) == (2, [1, 1, 0])
+
+
+def test_without_titles_playlists_are_asked_as_histories() -> None:
+    assert shapes_of(worlds.interactions([[0, 1]], 2, ["road trip"])) is SHAPES
+    assert shapes_of(worlds.interactions([[0, 1]], 2, [" "])) is HISTORIES
+    untitled = worlds.interactions([list(range(10))] * 20, 10, [""] * 20)
+    split = hide(untitled, np.arange(20, dtype=np.int32), seed=0)
+    assert sorted(set(split.queries.seed_counts().tolist())) == [5, 8, 9]
+    assert split.queries.titles == ("",) * 20

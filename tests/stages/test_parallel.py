@@ -95,7 +95,7 @@ def test_one_process_needs_no_group() -> None:
     values = torch.arange(3.0)
     assert parallel.sum_over_workers(values) is values
     assert parallel.share_rows(values) is values
-    assert parallel.union_over_workers(torch.tensor([5, 2, 5]), 9).tolist() == [2, 5]
+    assert parallel.union_over_workers(torch.tensor([5, 2, 5])).tolist() == [2, 5]
 
 
 @QUICK

@@ -50,9 +50,9 @@ def collectives() -> dict[str, np.ndarray]:
         shared[start:stop] = torch.arange(start, stop, dtype=torch.float32)[:, None]
         found[f"rows {rows}"] = parallel.share_rows(shared).numpy()
     found["sum"] = parallel.sum_over_workers(torch.tensor([1.0, float(rank)])).numpy()
-    found["union"] = parallel.union_over_workers(torch.arange(rank, 3 + 2 * rank), 100).numpy()
-    found["union of few"] = parallel.union_over_workers(torch.full((rank,), 7), 100).numpy()  # the first has none
-    found["union of none"] = parallel.union_over_workers(torch.empty(0, dtype=torch.int64), 100).numpy()
+    found["union"] = parallel.union_over_workers(torch.arange(rank, 3 + 2 * rank)).numpy()
+    found["union of few"] = parallel.union_over_workers(torch.full((rank,), 7)).numpy()  # the first has none
+    found["union of none"] = parallel.union_over_workers(torch.empty(0, dtype=torch.int64)).numpy()
     found["workers"] = np.array([parallel.num_workers()])
     return found
 
