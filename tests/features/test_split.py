@@ -130,7 +130,7 @@ def test_where_lengths_allow_every_shape_comes_equally_often() -> None:
 def test_short_playlists_leave_the_long_shapes_to_the_long_ones() -> None:
     random = np.random.default_rng(0)
     rows = [random.permutation(300)[: 110 if i < 20 else 12].tolist() for i in range(100)]
-    split = hide(worlds.interactions(rows, 300), np.arange(100, dtype=np.int32), seed=1)
+    split = hide(worlds.interactions(rows, 300), np.arange(100, dtype=np.int32), seed=1, shapes=SHAPES)
     given_to = np.bincount(split.shapes, minlength=len(SHAPES))
     assert given_to[8:].tolist() == [2, 2]  # a hundred seeds fit the long ones alone, which get all shapes in turn
     assert given_to[:4].min() >= 18
@@ -148,7 +148,7 @@ def test_random_seeds_are_random_and_first_ones_are_not() -> None:
 @pytest.mark.parametrize("lengths", [[], [0, 4, 3]])
 def test_playlists_too_short_for_any_shape_stay_as_they_are(lengths: list[int]) -> None:
     held = worlds.interactions([list(range(length)) for length in lengths], 10)
-    split = hide(held, np.arange(len(lengths), dtype=np.int32), seed=0)
+    split = hide(held, np.arange(len(lengths), dtype=np.int32), seed=0, shapes=SHAPES)
     assert len(split.queries) == len(split.qrels) == len(split.playlists) == 0
     assert split.visible.tracks.tolist() == held.tracks.tolist()
 
