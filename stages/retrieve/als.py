@@ -65,16 +65,35 @@ class AlsRecipe(BaseModel):
     def fit(self, visible: Visible, report: Report = silent) -> Als:
         matrix = visible.interactions.matrix.copy()
         matrix.data *= self.recency(visible.interactions.offsets)
-        playlists, tracks = self._start(matrix.shape, visible.seed)
-        of_playlists = _Side.of(matrix, self, self.fixed_of_playlists)
-        of_tracks = _Side.of(matrix.T.tocsr(), self, self.fixed_of_tracks)
-        for sweep in range(self.sweeps):
-            of_playlists.solve(playlists, tracks)
-            loss = of_tracks.solve(tracks, playlists)
-            report("als", (sweep + 1) / self.sweeps, {"loss": loss})
-        vectors = require_finite("als track vectors", tracks.numpy())
+        vectors = require_finite("als track vectors", self.factorize(matrix, visible.seed, report))
         held = np.flatnonzero(visible.interactions.track_counts).astype(np.int32)
         return Als(self, vectors, vectors.T @ vectors, self.index.build(vectors, held, visible.seed))
+
+    def factorize(self, plays: sp.csr_matrix, seed: int, report: Report) -> Floats:
+        """(columns, width) the vectors of the columns of `plays` (rows, columns)."""
+        rows, columns = self._start(plays.shape, seed)
+        of_rows = _Side.of(plays, self, self.fixed_of_playlists)
+        of_columns = _Side.of(plays.T.tocsr(), self, self.fixed_of_tracks)
+        for sweep in range(self.sweeps):
+            of_rows.solve(rows, columns)
+            loss = of_columns.solve(columns, rows)
+            report("als", (sweep + 1) / self.sweeps, {"loss": loss})
+        return np.asarray(columns.numpy())
+
+    def fold_in(self, gram: Floats, columns: Floats, plays: Floats, num_columns: int) -> Floats:
+        """(width,) the least-squares vector, in closed form, of a row that holds `columns` (c, width) with `plays` (c,);
+        `gram` (width, width) is that of all `num_columns` columns."""
+        extra = np.float32(self.confidence) * plays
+        system = gram + (columns.T * extra) @ columns
+        system[np.diag_indices_from(system)] += self.row_weights(np.array(len(columns)), num_columns)
+        target = (1 + extra) @ columns
+        fixed = self.fixed_of_playlists
+        if fixed is not None:  # that coordinate is 1: its column goes to the other side, and its own equation says so
+            target -= system[fixed]
+            system[fixed], system[:, fixed] = 0, 0
+            system[fixed, fixed] = target[fixed] = 1
+        solved: Floats = np.linalg.solve(system, target)
+        return solved
 
     def open(self, folder: Path, num_tracks: int) -> Als:
         vectors = open_vectors(folder, (num_tracks, self.width))
@@ -247,25 +266,12 @@ class Als:
     def query_vectors(self, queries: Queries) -> Floats:
         """(q, width) the least-squares playlist vector of each query's seeds, in closed form; zeros without seeds."""
         vectors = np.zeros((len(queries), self.recipe.width), np.float32)
-        weights = self.recipe.row_weights(queries.seed_counts(), len(self.track_vectors))
-        extra = self.recipe.confidence * self.recipe.recency(queries.offsets)
+        plays = self.recipe.recency(queries.offsets)
         for i in np.flatnonzero(queries.seed_counts()).tolist():
             own = slice(queries.offsets[i], queries.offsets[i + 1])
-            vectors[i] = self._solve(self.track_vectors[queries.seeds[own]], extra[own], weights[i])
+            seeds = self.track_vectors[queries.seeds[own]]
+            vectors[i] = self.recipe.fold_in(self.gram, seeds, plays[own], len(self.track_vectors))
         return vectors
-
-    def _solve(self, seeds: Floats, extra: Floats, weight: float) -> Floats:
-        """(width,) for the vectors of the seeds (s, width) and their extra confidence (s,)."""
-        system = self.gram + (seeds.T * extra) @ seeds
-        system[np.diag_indices_from(system)] += weight
-        target = (1 + extra) @ seeds
-        fixed = self.recipe.fixed_of_playlists
-        if fixed is not None:  # that coordinate is 1: its column goes to the other side, and its own equation says so
-            target -= system[fixed]
-            system[fixed], system[:, fixed] = 0, 0
-            system[fixed, fixed] = target[fixed] = 1
-        solved: Floats = np.linalg.solve(system, target)
-        return solved
 
     def retrieve(self, queries: Queries, n: int) -> Retrieved:
         return self.index.search(self.query_vectors(queries), queries, n)

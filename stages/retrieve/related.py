@@ -1,0 +1,110 @@
+"""Related artists: who is in playlists with the seeds' artists, and what most playlists hold of them.
+
+Input: who holds what, and the tracks' artists. Output: track vectors, those of one artist in one direction, and for any seed
+set the vector that explains its artists best. The factors are those of `als` over playlists x artists, where a playlist plays
+an artist log2(1 + tracks of the artist in it) times; a track's vector is its artist's, times
+(1 + playlists that hold it)^popularity. So the long tail is reached, and ordered, through who made it. Says nothing where no
+seed's artist is known. Knows no title and no content.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import scipy.sparse as sp
+from pydantic import BaseModel, ConfigDict, Field
+
+from features.arrays import load_array, save_array
+from features.catalog import UNKNOWN
+from features.domain import Floats, Ints, Queries, Retrieved
+from stages.protocols import Report, Visible, require_finite, silent
+from stages.retrieve.als import AlsRecipe
+from stages.retrieve.index import Index, IndexRecipe
+from stages.retrieve.vectors import open_vectors, save_vectors
+
+
+class RelatedRecipe(BaseModel):
+    """The factors of the artists, and how much a track's popularity counts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["related"] = "related"
+    factors: AlsRecipe = AlsRecipe(dim=64, confidence=30, sweeps=10)
+    """Its index is not used."""
+    popularity: float = Field(0.25, ge=0)
+    index: IndexRecipe = IndexRecipe()
+
+    def fit(self, visible: Visible, report: Report = silent) -> Related:
+        artists, counts = visible.catalog.artists, visible.interactions.track_counts
+        plays = _plays(visible.interactions.matrix, artists)
+        of_artists = self._factorize(plays, visible.seed, lambda _, done, figures: report("related", done, figures))
+        played = np.any(of_artists, axis=1)
+        known = np.flatnonzero((artists != UNKNOWN) & played[artists]).astype(np.int32)
+        tracks = np.zeros((len(artists), of_artists.shape[1]), np.float32)
+        tracks[known] = of_artists[artists[known]] * ((1.0 + counts[known]) ** self.popularity)[:, None]
+        return Related(self, artists, of_artists[:-1], tracks, self.index.build(tracks, known, visible.seed))
+
+    def _factorize(self, plays: sp.csr_matrix, seed: int, report: Report) -> Floats:
+        """(num_artists + 1, width) the last row is that of UNKNOWN, zeros; artists nobody plays have zeros too."""
+        vectors = np.zeros((plays.shape[1] + 1, self.factors.width), np.float32)
+        if plays.nnz:
+            vectors[:-1] = require_finite("related artist vectors", self.factors.factorize(plays, seed, report))
+            vectors[:-1][np.bincount(plays.indices, minlength=plays.shape[1]) == 0] = 0
+        return vectors
+
+    def open(self, folder: Path, num_tracks: int) -> Related:
+        width = self.factors.width
+        artists = load_array(folder / "artists.npy", dtype=np.int32, shape=(num_tracks,), mmap=True)
+        of_artists = load_array(folder / "artist_vectors.npy", dtype=np.float32, shape=(None, width), mmap=True)
+        return Related(self, artists, of_artists, open_vectors(folder, (num_tracks, width)), self.index.open(folder, width))
+
+
+def _plays(held: sp.csr_matrix, artists: Ints) -> sp.csr_matrix:
+    """(num_playlists, num_artists) log2(1 + tracks of the artist in the playlist)."""
+    known = np.flatnonzero(artists != UNKNOWN)
+    shape = (len(artists), int(artists.max(initial=UNKNOWN)) + 1)
+    made_by = sp.csr_matrix((np.ones(len(known), np.float32), (known, artists[known])), shape=shape)
+    once = held.astype(np.float32)
+    once.data[:] = 1
+    plays = (once @ made_by).tocsr()
+    plays.data = np.log2(1 + plays.data)
+    return plays
+
+
+@dataclass(frozen=True)
+class Related:
+    """Trained: artist vectors, what they make of the tracks, and an index over the tracks of known artists."""
+
+    recipe: RelatedRecipe
+    artists: Ints
+    """(num_tracks,) artist of each track, UNKNOWN where it is not known."""
+    artist_vectors: Floats
+    """(num_artists, width)"""
+    track_vectors: Floats
+    """(num_tracks, width)"""
+    index: Index
+
+    def query_vectors(self, queries: Queries) -> Floats:
+        """(q, width) the least-squares vector of the artists of each query's seeds; zeros where none is known."""
+        vectors = np.zeros((len(queries), self.recipe.factors.width), np.float32)
+        gram = self.artist_vectors.T @ self.artist_vectors
+        for i in np.flatnonzero(queries.seed_counts()).tolist():
+            made_by = self.artists[queries.seeds_of(i)]
+            artists, tracks = np.unique(made_by[made_by != UNKNOWN], return_counts=True)
+            if self.artist_vectors[artists].any():
+                plays = np.log2(1 + tracks).astype(np.float32)
+                vectors[i] = self.recipe.factors.fold_in(gram, self.artist_vectors[artists], plays, len(self.artist_vectors))
+        return vectors
+
+    def retrieve(self, queries: Queries, n: int) -> Retrieved:
+        return self.index.search(self.query_vectors(queries), queries, n)
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        save_vectors(folder, self.track_vectors)
+        save_array(folder / "artists.npy", self.artists)
+        save_array(folder / "artist_vectors.npy", np.ascontiguousarray(self.artist_vectors))
+        said = self.index.save(folder)
+        return {"kind": "related", "dimension": self.recipe.factors.width, "metric": "inner product", **said}
