@@ -1,9 +1,10 @@
 """Cosine over the content matrix itself: nothing is learned but scales, so it costs next to nothing and explains itself.
 
-Input: the content matrix and its columns' names. Output: a vector for every track, for `content.py` to search. The columns
-of a group (artist, genre, audio, …) are whitened, that is turned and scaled until none says what another says; then the
-group is scaled to its weight, so that fifty genre columns weigh no more than one popularity. What is left is turned onto
-its principal components, the first `dim` of which are kept (whitening and PCA: Jolliffe, Principal Component Analysis, 2002).
+Input: the content matrix and its columns' names. Output: a vector for every track, for `content.py` to search. Each group of
+columns (artist, genre, audio, …) is scaled to its weight, so that fifty genre columns weigh no more than one popularity. The
+artist's columns are whitened before, that is turned and scaled until all vary alike and none says what another says: artists
+are then told apart by all of their components and not by the first alone. What is left is turned onto its principal
+components, the first `dim` of which are kept (whitening and PCA: Jolliffe, Principal Component Analysis, 2002).
 Knows no playlist and no Ray.
 """
 
@@ -24,6 +25,9 @@ from stages.retrieve.index import IndexRecipe
 
 NEGLIGIBLE = 1e-4
 """A direction in which a group varies less than this share of its most varied one is not blown up to the others' size."""
+
+
+Group = Literal["artist", "genre", "audio", "duration", "popularity", "year", "explicit", "missing"]
 
 
 class GroupWeights(BaseModel):
@@ -54,6 +58,8 @@ class CosineRecipe(BaseModel):
     dim: int = Field(48, ge=1, le=1024)
     """Principal components kept, at most as many as the matrix has columns."""
     weights: GroupWeights = GroupWeights()
+    whitened: tuple[Group, ...] = ("artist",)
+    """Groups that are whitened; the columns of the others keep their proportions."""
     index: IndexRecipe = IndexRecipe()
 
     def fit(self, visible: Visible, report: Report = silent) -> Content:
@@ -65,9 +71,11 @@ class CosineRecipe(BaseModel):
         return trained
 
     def _block(self, values: Floats, group: str) -> Floats:
-        """A group's columns, whitened, with a summed variance of weight^2."""
-        white = _whitened(require_finite("content vectors", values))
-        return white * np.float32(self.weights.of(group) / np.sqrt(max(white.shape[1], 1)))
+        """A group's columns, with a summed variance of weight^2; a group that does not vary stays as it is."""
+        finite = require_finite("content vectors", values)
+        columns = _whitened(finite) if group in self.whitened else finite
+        variance = float(columns.var(axis=0, dtype=np.float64).sum())
+        return columns * np.float32(self.weights.of(group) / np.sqrt(variance or 1))
 
     def open(self, folder: Path, num_tracks: int) -> Content:
         return Content.open(self.kind, folder, (num_tracks, None), self.index)

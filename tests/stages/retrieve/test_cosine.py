@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from features.domain import SegueError
 from stages.retrieve.cosine import CosineRecipe, GroupWeights
@@ -20,10 +21,13 @@ class TestCosine(RetrieverContract):
     needs_content = True
 
 
-def vectors(rows: list[list[float]], names: tuple[str, ...] = NAMES, dim: int = 64, **weights: float) -> np.ndarray:
+def vectors(
+    rows: list[list[float]], names: tuple[str, ...] = NAMES, dim: int = 64, whitened: tuple[str, ...] = (), **weights: float
+) -> np.ndarray:
     """Of tracks that are what `rows` say, only the groups of `weights` counting."""
     world = worlds.visible(worlds.interactions([[]], len(rows)), content=np.array(rows, np.float32), names=names)
-    return CosineRecipe(dim=dim, weights=NOTHING.model_copy(update=weights)).fit(world).track_vectors
+    recipe = CosineRecipe(dim=dim, whitened=whitened, weights=NOTHING.model_copy(update=weights))
+    return recipe.fit(world).track_vectors
 
 
 TRACKS = [[0.1, 1, 0, 0], [0.9, 1, 0, 0], [0.1, 0, 1, 0], [0.9, 0, 1, 0]]
@@ -51,12 +55,27 @@ def test_a_group_without_a_weight_of_its_own_weighs_1() -> None:
     assert found[0] @ found[2] == pytest.approx(-1, abs=1e-5)
 
 
-def test_columns_that_say_the_same_count_once() -> None:
+def test_whitened_columns_that_say_the_same_count_once() -> None:
     random = np.random.default_rng(0)
     sound, mood = random.normal(size=(2, 200, 1))
-    doubled = vectors(np.concatenate([sound, sound, sound, mood], axis=1).tolist(), ("energy", "loudness", "valence", "tempo"), audio=1)
-    plain = vectors(np.concatenate([sound, mood], axis=1).tolist(), ("energy", "tempo"), audio=1)
+    doubled = vectors(
+        np.concatenate([sound, sound, sound, mood], axis=1).tolist(),
+        ("energy", "loudness", "valence", "tempo"),
+        whitened=("audio",),
+        audio=1,
+    )
+    plain = vectors(np.concatenate([sound, mood], axis=1).tolist(), ("energy", "tempo"), whitened=("audio",), audio=1)
     np.testing.assert_allclose(doubled @ doubled.T, plain @ plain.T, atol=1e-3)
+
+
+def test_columns_that_are_not_whitened_keep_their_proportions() -> None:
+    found = vectors([[3, 4], [-3, 4], [3, -4], [-3, -4]], ("energy", "tempo"), audio=1)
+    assert found[0] @ found[1] == pytest.approx((16 - 9) / 25, abs=1e-5)
+
+
+def test_a_group_nobody_has_heard_of_is_refused() -> None:
+    with pytest.raises(ValidationError, match="artist"):
+        CosineRecipe(whitened=("artists",))
 
 
 def test_few_dimensions_keep_what_varies_most() -> None:
