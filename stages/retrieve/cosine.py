@@ -1,4 +1,4 @@
-"""Cosine over the content matrix itself: nothing is learned but scales, so it costs next to nothing and explains itself.
+"""Cosine over the content matrix itself: nothing is learned but scales, so it costs next to nothing.
 
 Input: the content matrix and its columns' names. Output: a vector for every track, for `content.py` to search. Each group of
 columns (artist, genre, audio, …) is scaled to its weight, so that fifty genre columns weigh no more than one popularity. The
@@ -20,13 +20,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from features.content import group_of
 from features.domain import Floats
 from stages.protocols import Report, Visible, require_finite, silent
-from stages.retrieve.content import Content
+from stages.retrieve.content import FAINT, Content
 from stages.retrieve.index import IndexRecipe
 
 NEGLIGIBLE = 1e-4
 """A direction in which a group varies less than this share of its most varied one is not blown up to the others' size."""
-
-
 Group = Literal["artist", "genre", "audio", "duration", "popularity", "year", "explicit", "missing"]
 
 
@@ -75,7 +73,7 @@ class CosineRecipe(BaseModel):
         finite = require_finite("content vectors", values)
         columns = _whitened(finite) if group in self.whitened else finite
         variance = float(columns.var(axis=0, dtype=np.float64).sum())
-        return columns * np.float32(self.weights.of(group) / np.sqrt(variance or 1))
+        return columns * np.float32(self.weights.of(group) / np.sqrt(variance if variance > FAINT**2 else 1))
 
     def open(self, folder: Path, num_tracks: int) -> Content:
         return Content.open(self.kind, folder, (num_tracks, None), self.index)
@@ -93,7 +91,7 @@ def _groups(visible: Visible) -> list[tuple[str, list[int]]]:
 def _whitened(values: Floats) -> Floats:
     """(num_tracks, rank) uncorrelated columns of variance 1; none where nothing varies."""
     turned, variances = _principal(values)
-    kept = variances > NEGLIGIBLE * variances.max(initial=0)
+    kept = variances > max(NEGLIGIBLE * variances.max(initial=0), FAINT**2)
     return np.asarray(turned[:, kept] / np.sqrt(variances[kept]), np.float32)
 
 

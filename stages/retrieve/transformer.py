@@ -22,7 +22,7 @@ from features.content import feature_of
 from features.domain import Floats, Ints
 from stages import parallel
 from stages.protocols import Report, Visible, silent
-from stages.retrieve.content import Content
+from stages.retrieve.content import FAINT, Content
 from stages.retrieve.index import IndexRecipe
 
 ENCODED_AT_ONCE = 2_048
@@ -94,7 +94,7 @@ def _to_unit_variance(matrix: Floats, features: Ints) -> Floats:
     """Centred columns, scaled so that the columns of each feature together vary by 1: all features weigh alike in the loss."""
     centred = (matrix - matrix.mean(axis=0, dtype=np.float64)).astype(np.float32)
     variance = np.bincount(features, centred.var(axis=0))
-    scale = 1 / np.sqrt(np.where(variance > 0, variance, 1))
+    scale = 1 / np.sqrt(np.where(variance > FAINT**2, variance, 1))
     return np.asarray(centred * scale[features], np.float32)
 
 
