@@ -17,11 +17,11 @@ from features.domain import SegueError
 from stages.protocols import RetrieverRecipe
 from stages.rank.lambdamart import LambdaMartRecipe
 from stages.retrieve.als import AlsRecipe
-from stages.retrieve.artist import ArtistRecipe
 from stages.retrieve.autoencoder import AutoencoderRecipe
-from stages.retrieve.content import ContractiveRecipe
+from stages.retrieve.contractive import ContractiveRecipe
 from stages.retrieve.neighbours import NeighboursRecipe
 from stages.retrieve.popularity import PopularityRecipe
+from stages.retrieve.same import ArtistRecipe
 from stages.retrieve.title import TitleRecipe
 
 

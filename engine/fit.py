@@ -71,7 +71,7 @@ def staged(report: Report, stage: str) -> Report:
 def visible(dataset: Dataset, interactions: Interactions, config: Config) -> Visible:
     """What may be learned from: `interactions` is the dataset's own, or what a Split left visible of it."""
     content = config.content_matrix.fit(dataset.catalog, interactions)
-    return Visible(interactions, dataset.catalog, content.values, config.seed)
+    return Visible(interactions, dataset.catalog, content.values, config.seed, content.names)
 
 
 def facts(data: Visible) -> Facts:

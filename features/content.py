@@ -13,6 +13,7 @@ Rubin, Statistical Analysis with Missing Data (2002). PCA by singular values: Jo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -59,7 +60,18 @@ class ContentMatrix:
     values: Floats
     """(num_tracks, num_features), finite; no feature when nothing is known."""
     names: tuple[str, ...]
-    """(num_features,) such as `energy`, `key=0`, `genre=rock`, `missing audio`, `artist 3`."""
+    """(num_features,) such as `energy`, `key=0`, `genre=rock`, `missing audio`, `artist 3`; `feature_of` takes them apart."""
+
+
+def feature_of(column: str) -> str:
+    """The feature that a column is part of: `key=0` of key, `artist 3` of artist, `missing audio` of missing, `energy` of itself."""
+    return re.split("[= ]", column, maxsplit=1)[0]
+
+
+def group_of(column: str) -> str:
+    """The group in GROUPS that a column's feature is in; a column of no group, such as `missing audio`, is in its feature's."""
+    feature = feature_of(column)
+    return next((group for group, features in GROUPS.items() if feature in features), feature)
 
 
 class ContentRecipe(BaseModel):

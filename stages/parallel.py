@@ -40,6 +40,16 @@ def sum_over_workers(tensor: torch.Tensor) -> torch.Tensor:
     return tensor
 
 
+def descend(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
+    """One step down the gradient of the sum over the workers of their `loss`, the same step on every worker."""
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            sum_over_workers(parameter.grad)
+    optimizer.step()
+
+
 def share_rows(rows: torch.Tensor) -> torch.Tensor:
     """Fills in `rows` (num_rows, dim), of which this worker computed its `shard`, the other workers' shards."""
     if num_workers() > 1:

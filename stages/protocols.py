@@ -39,6 +39,8 @@ class Visible:
     content: Floats
     """(num_tracks, num_content_features) the content matrix."""
     seed: int
+    content_names: tuple[str, ...] = ()
+    """(num_content_features,) what its columns are, as `features.content` names them; without names each is a feature of its own."""
 
     @property
     def num_tracks(self) -> int:

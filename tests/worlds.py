@@ -29,7 +29,7 @@ from stages.protocols import Retriever, Visible
 from stages.rank.lambdamart import LambdaMartRecipe
 from stages.retrieve.als import AlsRecipe
 from stages.retrieve.autoencoder import AutoencoderRecipe
-from stages.retrieve.content import ContractiveRecipe
+from stages.retrieve.contractive import ContractiveRecipe
 from stages.retrieve.index import IndexRecipe
 
 PARITIES = ("even", "odd")
@@ -70,10 +70,12 @@ def catalog(num_tracks: int, **columns: Sequence[Any]) -> Catalog:
     return Catalog(pl.DataFrame(nothing | known))
 
 
-def visible(held: Interactions, described: Catalog | None = None, content: Floats | None = None, seed: int = 0) -> Visible:
+def visible(
+    held: Interactions, described: Catalog | None = None, content: Floats | None = None, seed: int = 0, names: tuple[str, ...] = ()
+) -> Visible:
     """What may be learned from; without more said, nothing is known of a track but who holds it."""
     nothing = np.empty((held.num_tracks, 0), np.float32)
-    return Visible(held, described or catalog(held.num_tracks), nothing if content is None else content, seed)
+    return Visible(held, described or catalog(held.num_tracks), nothing if content is None else content, seed, names)
 
 
 def dataset(held: Interactions, described: Catalog | None = None, challenge: Iterable[int] = ()) -> Dataset:

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from features.domain import Queries, Retrieved
 from stages.protocols import Report, Visible, silent
-from stages.retrieve.artist import most_held
+from stages.retrieve.same import most_held
 from stages.retrieve.votes import Voters
 
 BUCKETS = 1 << 18

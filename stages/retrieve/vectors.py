@@ -16,6 +16,6 @@ def save_vectors(folder: Path, vectors: Floats) -> None:
     save_array(folder / FILE, vectors)
 
 
-def open_vectors(folder: Path, shape: tuple[int, int]) -> Floats:
-    """(num_tracks, dim) mapped read-only; another shape than the wanted one is an error."""
+def open_vectors(folder: Path, shape: tuple[int, int | None]) -> Floats:
+    """(num_tracks, dim) mapped read-only; another shape than the wanted one is an error, where None stands for any size."""
     return load_array(folder / FILE, dtype=np.float32, shape=shape, mmap=True)

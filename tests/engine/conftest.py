@@ -17,7 +17,7 @@ from features.synthetic import write_world
 from stages.rank.lambdamart import LambdaMartRecipe
 from stages.retrieve.als import AlsRecipe
 from stages.retrieve.autoencoder import AutoencoderRecipe
-from stages.retrieve.content import ContractiveRecipe
+from stages.retrieve.contractive import ContractiveRecipe
 from tests.command_line import Segue
 
 os.environ.update(ENVIRONMENT)  # read by the whole cluster, so before any test starts one

@@ -11,7 +11,7 @@ from features.synthetic import write_world
 from stages.rank.lambdamart import LambdaMartRecipe
 from stages.retrieve.als import AlsRecipe
 from stages.retrieve.autoencoder import AutoencoderRecipe
-from stages.retrieve.content import ContractiveRecipe
+from stages.retrieve.contractive import ContractiveRecipe
 
 SOURCES = SourcesConfig(
     als=AlsRecipe(dim=16, sweeps=4), autoencoder=AutoencoderRecipe(dim=16, epochs=2), content=ContractiveRecipe(epochs=2)

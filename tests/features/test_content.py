@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from features.catalog import Catalog
-from features.content import ContentMatrix, ContentRecipe
+from features.content import ContentMatrix, ContentRecipe, feature_of, group_of
 from features.interactions import Interactions
 from features.schema import CATALOG, INTERACTIONS
 
@@ -118,3 +118,18 @@ def test_a_recipe_refuses_what_it_does_not_know() -> None:
         ContentRecipe(scalling="robust")  # type: ignore[call-arg]
     with pytest.raises(ValidationError, match="scaling"):
         ContentRecipe(scaling="log")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("column", "feature", "group"),
+    [
+        ("energy", "energy", "audio"),
+        ("key=0", "key", "audio"),
+        ("genre=hip hop=rap", "genre", "genre"),
+        ("artist 12", "artist", "artist"),
+        ("duration_ms", "duration_ms", "duration"),
+        ("missing audio", "missing", "missing"),
+    ],
+)
+def test_a_column_says_which_feature_and_group_it_is_part_of(column: str, feature: str, group: str) -> None:
+    assert (feature_of(column), group_of(column)) == (feature, group)

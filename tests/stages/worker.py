@@ -16,14 +16,17 @@ from stages import parallel
 from stages.protocols import RetrieverRecipe
 from stages.retrieve.als import AlsRecipe
 from stages.retrieve.autoencoder import AutoencoderRecipe
-from stages.retrieve.content import ContractiveRecipe
+from stages.retrieve.contractive import ContractiveRecipe
+from stages.retrieve.transformer import TransformerRecipe
 from tests import worlds
 
 RECIPES: dict[str, RetrieverRecipe] = {
     "als": AlsRecipe(dim=6, sweeps=5, confidence=10),
     # 25 playlists in batches of 8: the last batch is one playlist, less than there are workers
     "autoencoder": AutoencoderRecipe(dim=6, epochs=4, batch_size=8, negatives=20, learning_rate=0.01),
-    "content": ContractiveRecipe(dim=4, epochs=4, batch_size=41, learning_rate=0.01),
+    "contractive": ContractiveRecipe(dim=4, hidden_layers=2, epochs=4, batch_size=41, learning_rate=0.01),
+    # 83 tracks in batches of 41: the last batch is one track
+    "transformer": TransformerRecipe(dim=8, layers=1, heads=2, epochs=4, tracks_per_epoch=83, batch_size=41, learning_rate=0.01),
 }
 FEW_ROWS = (0, 1, 2, 5)
 

@@ -1,74 +1,59 @@
+"""What every content model promises, whichever made the vectors."""
+
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
-from features.domain import NO_TRACK, SegueError
-from stages.retrieve import content
-from stages.retrieve.content import ContractiveRecipe
+from features.domain import NO_TRACK
+from stages.retrieve.content import Content, unit_rows_about_the_mean
+from stages.retrieve.contractive import ContractiveRecipe
+from stages.retrieve.cosine import CosineRecipe
 from stages.retrieve.index import IndexRecipe
+from stages.retrieve.transformer import TransformerRecipe
 from tests import worlds
-from tests.contracts import QUICK, RetrieverContract, board, fitted
+from tests.contracts import RetrieverContract, board, fitted
 
-
-class TestContent(RetrieverContract):
-    recipe = ContractiveRecipe(dim=6, epochs=8, batch_size=64, learning_rate=0.01)
-    has_vectors = True
-    proposes_cold = True
-    needs_nobody = True
-    needs_content = True
+Recipe = CosineRecipe | ContractiveRecipe | TransformerRecipe
+TREES = IndexRecipe(kind="annoy", trees=20, search_nodes=10_000)
+RECIPES: tuple[Recipe, ...] = (
+    CosineRecipe(),
+    ContractiveRecipe(dim=6, epochs=8, batch_size=64, learning_rate=0.01),
+    TransformerRecipe(dim=8, layers=1, heads=2, epochs=8, batch_size=64, learning_rate=0.01),
+)
 
 
 class TestContentWithTrees(RetrieverContract):
-    recipe = ContractiveRecipe(
-        dim=6, epochs=8, batch_size=64, learning_rate=0.01, index=IndexRecipe(kind="annoy", trees=20, search_nodes=10_000)
-    )
+    recipe = CosineRecipe(index=TREES)
     has_vectors = True
     proposes_cold = True
     needs_nobody = True
     needs_content = True
 
 
-@QUICK
-@given(features=st.integers(1, 5), dim=st.integers(1, 4), rows=st.integers(1, 4), seed=st.integers(0, 999))
-def test_the_jacobian_penalty_is_what_autograd_finds(features: int, dim: int, rows: int, seed: int) -> None:
-    torch.manual_seed(seed)
-    model = content._ContractiveAutoencoder(features, dim)
-    batch = torch.randn(rows, features)
-    expected = sum(float((torch.autograd.functional.jacobian(model.encode, row[None]) ** 2).sum()) for row in batch)
-    penalty = float((model.loss(batch, 1.0) - model.loss(batch, 0.0)).detach())
-    assert penalty == pytest.approx(expected, rel=1e-3, abs=1e-4)
+@pytest.fixture(params=RECIPES, ids=lambda recipe: recipe.kind)
+def recipe(request: pytest.FixtureRequest) -> Recipe:
+    chosen: Recipe = request.param
+    return chosen
 
 
-def test_the_reconstruction_error_is_the_mean_square() -> None:
-    torch.manual_seed(0)
-    model, batch = content._ContractiveAutoencoder(3, 2), torch.rand(4, 3)
-    shown = torch.sigmoid(model.decoder(torch.relu(model.encoder(batch))))
-    expected = ((shown - batch) ** 2).sum() / 3
-    assert float(model.loss(batch, 0.0).detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
+def source_of(recipe: Recipe) -> Content:
+    source = fitted(recipe)
+    assert isinstance(source, Content)
+    return source
 
 
-def test_the_penalty_is_learned_from() -> None:
-    torch.manual_seed(0)
-    model = content._ContractiveAutoencoder(3, 2)
-    (model.loss(torch.rand(4, 3), 1.0) - model.loss(torch.rand(4, 3), 0.0)).backward()
-    assert model.encoder.weight.grad is not None
-    assert model.encoder.weight.grad.abs().sum() > 0
-
-
-def test_vectors_have_length_1_so_that_scores_are_cosines() -> None:
-    source = fitted(TestContent.recipe)
-    lengths = np.linalg.norm(source.track_vectors, axis=1)
-    np.testing.assert_allclose(lengths, 1, rtol=1e-5)
+def test_vectors_have_length_1_so_that_scores_are_cosines(recipe: Recipe) -> None:
+    source = source_of(recipe)
+    np.testing.assert_allclose(np.linalg.norm(source.track_vectors, axis=1), 1, rtol=1e-5)
     scores = source.retrieve(board().questions(), 20).scores
     assert (np.abs(scores) <= 1 + 1e-5).all()
 
 
-def test_a_track_that_nobody_holds_has_neighbours_and_is_one() -> None:
-    source = fitted(TestContent.recipe)
+def test_a_track_that_nobody_holds_has_neighbours_and_is_one(recipe: Recipe) -> None:
+    source = source_of(recipe)
     cold = range(board().num_held, board().num_tracks)
     found = source.retrieve(worlds.queries(*(worlds.query(track) for track in cold)), 10).tracks
     assert (found % 2 == np.array(cold)[:, None] % 2).all()
@@ -76,23 +61,29 @@ def test_a_track_that_nobody_holds_has_neighbours_and_is_one() -> None:
     assert set(range(board().num_held, board().num_tracks, 2)) <= set(even.tolist())
 
 
-def test_playlists_make_no_difference() -> None:
+def test_a_cold_track_is_like_others_of_its_kind(recipe: Recipe) -> None:
+    vectors, cold = source_of(recipe).track_vectors, board().num_tracks - 1
+    nearest = np.argsort(-(vectors @ vectors[cold]))[1:11]
+    assert (nearest % 2 == cold % 2).all()
+
+
+def test_playlists_make_no_difference(recipe: Recipe) -> None:
     nobody = board().but(interactions=worlds.interactions([[]], board().num_tracks))
-    found = TestContent.recipe.fit(nobody).retrieve(board().questions(), 10)
-    np.testing.assert_array_equal(found.tracks, fitted(TestContent.recipe).retrieve(board().questions(), 10).tracks)
+    found = recipe.fit(nobody).retrieve(board().questions(), 10)
+    np.testing.assert_array_equal(found.tracks, fitted(recipe).retrieve(board().questions(), 10).tracks)
 
 
-def test_columns_are_brought_between_0_and_1() -> None:
-    scaled = content._to_unit_range(np.array([[-3, 5, 0], [1, 5, 10], [-1, 5, 1]], np.float32))
-    np.testing.assert_allclose(scaled, [[0, 0, 0], [1, 0, 1], [0.5, 0, 0.1]], rtol=1e-6)
-    assert scaled.dtype == np.float32
-
-
-def test_tracks_that_all_sound_alike_say_nothing() -> None:
-    source = TestContent.recipe.fit(board().but(content=np.ones((board().num_tracks, 3), np.float32)))
+def test_tracks_that_all_sound_alike_say_nothing(recipe: Recipe) -> None:
+    alike = np.full((board().num_tracks, 3), 0.1, np.float32)  # no binary number, so that means of it round
+    source = recipe.fit(board().but(content=alike, content_names=("artist 0", "artist 1", "energy")))
     assert (source.retrieve(board().questions(), 5).tracks == NO_TRACK).all()
 
 
-def test_content_that_is_no_number_is_not_learned_from() -> None:
-    with pytest.raises(SegueError, match="content vectors: expected finite numbers, found"):
-        TestContent.recipe.fit(board().but(content=np.full((board().num_tracks, 2), np.nan, np.float32)))
+def test_the_manifest_says_which_model_made_the_vectors(recipe: Recipe, tmp_path: Path) -> None:
+    said = source_of(recipe).save(tmp_path)
+    assert (said["kind"], said["model"]) == ("content", recipe.kind)
+
+
+def test_the_mean_is_taken_away_before_the_length() -> None:
+    unit = unit_rows_about_the_mean(np.array([[3, 5], [7, 5], [5, 5], [5, 9], [5, 1]], np.float32))
+    np.testing.assert_allclose(unit, [[-1, 0], [1, 0], [0, 0], [0, 1], [0, -1]], atol=1e-6)

@@ -1,0 +1,116 @@
+"""A contractive autoencoder over content: tracks that differ in noise alone stay together.
+
+Input: the content matrix, each column brought to 0...1. Output: a vector for every track, for `content.py` to search.
+Hidden layers of ReLU, sigmoid output, loss = mean squared error + weight x |Jacobian of the hidden units|^2 (Rifai, Vincent,
+Muller, Glorot and Bengio, "Contractive Auto-Encoders", 2011). With several hidden layers the penalty is that of the last
+one with respect to the inputs (the higher layers see it through those below), exact by the chain rule.
+Knows no playlist and no Ray.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from features.domain import Floats
+from stages import parallel
+from stages.protocols import Report, Visible, silent
+from stages.retrieve.content import Content
+from stages.retrieve.index import IndexRecipe
+
+
+class ContractiveRecipe(BaseModel):
+    """Size, penalty and length of the training."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["contractive"] = "contractive"
+    dim: int = Field(32, ge=1, le=1024)
+    """Units in each hidden layer."""
+    hidden_layers: int = Field(1, ge=1, le=10)
+    epochs: int = Field(10, ge=1)
+    batch_size: int = Field(256, ge=1)
+    learning_rate: float = Field(0.001, gt=0)
+    jacobian_weight: float = Field(1e-4, ge=0)
+    index: IndexRecipe = IndexRecipe()
+
+    def fit(self, visible: Visible, report: Report = silent) -> Content:
+        if not visible.content.shape[1]:
+            return Content.silent(self.kind, visible.num_tracks, self.dim, self.index)
+        inputs = to_unit_range(visible.content)
+        model = self.train(inputs, visible.seed, report)
+        with torch.no_grad():
+            hidden = model.encode(inputs).numpy()
+        return Content.of(self.kind, hidden, self.index, visible.seed)
+
+    def train(self, inputs: torch.Tensor, seed: int, report: Report = silent) -> ContractiveAutoencoder:
+        """`inputs` (num_tracks, num_features) in 0...1; reports the mean loss of each epoch, the penalty included."""
+        torch.manual_seed(seed)
+        model = ContractiveAutoencoder(inputs.shape[1], self.dim, self.hidden_layers)
+        optimizer = torch.optim.Adam(model.parameters(), lr=self.learning_rate, fused=True)
+        generator = torch.Generator().manual_seed(seed)
+        for epoch in range(self.epochs):
+            order = torch.randperm(len(inputs), generator=generator)
+            total = torch.zeros(())
+            for rows in torch.split(order, self.batch_size):
+                start, stop = parallel.shard(len(rows))  # each worker takes its share of the batch
+                loss = model.loss(inputs[rows[start:stop]], self.jacobian_weight)
+                parallel.descend(optimizer, loss / len(rows))
+                total += loss.detach()
+            report("content", (epoch + 1) / self.epochs, {"loss": float(parallel.sum_over_workers(total)) / len(inputs)})
+        return model
+
+    def open(self, folder: Path, num_tracks: int) -> Content:
+        return Content.open(self.kind, folder, (num_tracks, self.dim), self.index)
+
+
+def to_unit_range(matrix: Floats) -> torch.Tensor:
+    """Each column from 0 to 1, as the sigmoid output needs; a constant column is 0."""
+    low, high = matrix.min(axis=0), matrix.max(axis=0)
+    spread = high - low
+    return torch.from_numpy((matrix - low) / (spread + (spread == 0)))
+
+
+class ContractiveAutoencoder(torch.nn.Module):
+    """The hidden layers one after the other, and one output layer."""
+
+    def __init__(self, num_features: int, dim: int, hidden_layers: int) -> None:
+        super().__init__()
+        widths = [num_features] + [dim] * hidden_layers
+        self.encoder = torch.nn.ModuleList(torch.nn.Linear(*pair) for pair in pairwise(widths))
+        self.decoder = torch.nn.Linear(dim, num_features)
+
+    def encode(self, inputs: torch.Tensor) -> torch.Tensor:
+        """(b, num_features) -> (b, dim)"""
+        return self._hidden(inputs)[-1]
+
+    def _hidden(self, inputs: torch.Tensor) -> list[torch.Tensor]:
+        """(b, dim) of every hidden layer."""
+        hidden = [inputs]
+        for layer in self.encoder:
+            hidden.append(torch.relu(layer(hidden[-1])))
+        return hidden[1:]
+
+    def loss(self, inputs: torch.Tensor, jacobian_weight: float) -> torch.Tensor:
+        """The summed loss of the batch."""
+        hidden = self._hidden(inputs)
+        error = ((torch.sigmoid(self.decoder(hidden[-1])) - inputs) ** 2).mean(1).sum()
+        return error + jacobian_weight * self._squared_jacobian(hidden) if jacobian_weight else error
+
+    def _squared_jacobian(self, hidden: list[torch.Tensor]) -> torch.Tensor:
+        """The sum over the batch of |J|^2, where J = A W_1 and A = D_n W_n ... D_2 W_2 D_1, D_i being 1 where a unit of layer i is on.
+
+        |A W_1|^2 = sum(A G * A) with G = W_1 W_1', so that nothing is as wide as the inputs.
+        """
+        first, *deeper = (weight for name, weight in self.encoder.named_parameters() if name.endswith("weight"))
+        on = [(units > 0).float() for units in hidden]
+        if not deeper:
+            return (on[0] @ (first**2).sum(1)).sum()
+        through = torch.diag_embed(on[0])  # A: (b, dim, dim)
+        for weight, units in zip(deeper, on[1:], strict=True):
+            through = units[:, :, None] * (weight @ through)
+        return ((through @ (first @ first.T)) * through).sum()
