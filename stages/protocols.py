@@ -39,6 +39,8 @@ class Visible:
     content: Floats
     """(num_tracks, num_content_features) the content matrix."""
     seed: int
+    serves: bool = True
+    """Whether what is fitted will answer requests, so that the choice of its index is worth measuring."""
 
     @property
     def num_tracks(self) -> int:

@@ -32,6 +32,7 @@ from features.arrays import load_array, save_array
 from features.domain import Floats, Queries, Retrieved
 from stages import parallel
 from stages.protocols import Report, Visible, require_finite, silent
+from stages.retrieve.choice import with_chosen_index
 from stages.retrieve.index import Index, IndexRecipe
 from stages.retrieve.vectors import open_vectors, save_vectors
 
@@ -66,7 +67,8 @@ class AlsRecipe(BaseModel):
             report("als", (sweep + 1) / self.sweeps, {"loss": loss})
         vectors = require_finite("als track vectors", tracks.numpy())
         held = np.flatnonzero(visible.interactions.track_counts).astype(np.int32)
-        return Als(self, vectors, vectors.T @ vectors, self.index.build(vectors, held, visible.seed))
+        als = Als(self, vectors, vectors.T @ vectors, self.index.build(vectors, held, visible.seed))
+        return with_chosen_index(als, visible)
 
     def open(self, folder: Path, num_tracks: int) -> Als:
         vectors = open_vectors(folder, (num_tracks, self.dim))

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from features.domain import Floats, Queries, Retrieved
 from stages import parallel
 from stages.protocols import Report, Visible, require_finite, silent
+from stages.retrieve.choice import with_chosen_index
 from stages.retrieve.index import Index, IndexRecipe
 from stages.retrieve.vectors import open_vectors, save_vectors
 
@@ -53,7 +54,7 @@ class ContractiveRecipe(BaseModel):
             report("content", (epoch + 1) / self.epochs, {"loss": float(np.mean(losses))})
         with torch.no_grad():
             hidden = require_finite("content vectors", model.encode(inputs).numpy())
-        return Contractive.of(self, hidden, visible.seed)
+        return with_chosen_index(Contractive.of(self, hidden, visible.seed), visible)
 
     def _step(self, model: _ContractiveAutoencoder, optimizer: torch.optim.Optimizer, batch: torch.Tensor) -> float:
         """Each worker computes its share of the batch; the summed gradients are the whole batch's."""
