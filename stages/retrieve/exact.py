@@ -109,7 +109,8 @@ class ExactIndex:
         """About how long one thread takes for a lone query, by the rows it must bound, pick and perhaps scan."""
         rows, (m, dim) = self.within_reach(query_vector, n), self.vectors.shape
         bounds: float = LONE_NS + m * (len(self.heads) * HEAD_NS + ROW_NS) + GUESSES * n * dim * PICKED_NS
-        return bounds + dim * (len(rows) * PICKED_NS if self._worth_picking(rows) else m * SCANNED_NS)
+        rest: float = dim * (len(rows) * PICKED_NS if self._worth_picking(rows) else m * SCANNED_NS)
+        return bounds + rest
 
     def _scan(self, query_vectors: Floats, wanted: dict[int, int]) -> dict[int, Offsets]:
         """As `_near`, from all scores."""
