@@ -23,8 +23,8 @@ from stages.retrieve import topk
 from stages.retrieve.index import asks, save_kind
 
 FILE = "index.ann"
-LONE_NS, NODE_NS, PICKED_NS = 250_000, 80.0, 0.5
-"""Nanoseconds a query, a node, and a number of the vector a node holds: fitted, see `choice`."""
+LONE_NS, FOUND_NS, NODE_NS, NUMBER_NS = 100_000, 500, 70.0, 0.2
+"""Nanoseconds a query, a track found, a node inspected, and a number of its vector: fitted, see `choice`."""
 
 
 @dataclass(frozen=True)
@@ -93,9 +93,9 @@ class ApproximateIndex:
         return cls(forest, vectors, tracks, search_nodes)
 
 
-def search_ns(nodes: int, dim: int) -> float:
-    """About how long one thread takes for a lone query that inspects so many nodes."""
-    return LONE_NS + nodes * (NODE_NS + dim * PICKED_NS)
+def search_ns(nodes: int, n: int, dim: int) -> float:
+    """About how long one thread takes for a lone query that inspects so many nodes for `n` tracks."""
+    return LONE_NS + n * FOUND_NS + nodes * (NODE_NS + dim * NUMBER_NS)
 
 
 def _lifted(vectors: Floats) -> Floats:

@@ -134,12 +134,11 @@ def _choose(built: Index, recipe: IndexRecipe, bench: _Bench, seed: int) -> Chos
 
 def _fastest(built: ExactIndex, exact: Trial, recipe: IndexRecipe, bench: _Bench, seed: int) -> Chosen:
     """More and more nodes, until enough is found or exact search is as cheap; without a chance, without a tree."""
-    dim = built.vectors.shape[1]
-    ladder = [nodes for nodes in (each * bench.n for each in recipe.nodes_per_track) if search_ns(nodes, dim) / 1e6 < exact.estimated_ms]
+    costs = {each * bench.n: search_ns(each * bench.n, bench.n, built.vectors.shape[1]) / 1e6 for each in recipe.nodes_per_track}
+    ladder = sorted(nodes for nodes, estimated_ms in costs.items() if estimated_ms < exact.estimated_ms)
     tried = [exact]
     if not ladder:
-        least = search_ns(min(recipe.nodes_per_track) * bench.n, dim) / 1e6
-        reason = f"Annoy not tried: it would take {least:.1f} ms at the least by work, exact {exact.estimated_ms:.1f} ms"
+        reason = f"Annoy not tried: by work it takes {min(costs.values()):.1f} ms or more, exact {exact.estimated_ms:.1f} ms"
         return _chosen(built, exact, tried, reason)
     forest = _planted(built, recipe, seed, ladder[0])
     for nodes in ladder:
@@ -177,7 +176,7 @@ class _Bench:
         latency_ms, found = self._answers(index)
         shares = [len(np.intersect1d(one, best)) / max(len(best), 1) for one, best in zip(found, self._best, strict=True)]
         nodes = index.nodes(self.n)
-        estimated_ms = search_ns(nodes, index.vectors.shape[1]) / 1e6
+        estimated_ms = search_ns(nodes, self.n, index.vectors.shape[1]) / 1e6
         return Trial("annoy", float(np.mean(shares)), estimated_ms, latency_ms, index.forest.get_n_trees(), nodes)
 
     def _answers(self, index: Index) -> tuple[float, list[Ints]]:

@@ -38,7 +38,7 @@ SAMPLE = 8
 """One score in so many is looked at to find where the best begin."""
 ROUNDING = 1e-5
 """Of |query| x |longest vector|: what two ways to sum the same score may differ by."""
-LONE_NS, ROW_NS, HEAD_NS, PICKED_NS, SCANNED_NS = 300_000, 4.0, 0.17, 0.8, 0.4
+LONE_NS, ROW_NS, HEAD_NS, PICKED_NS, SCANNED_NS = 200_000, 3.0, 0.13, 0.6, 0.35
 """Nanoseconds a query, a row, and a number of a head, of a picked and of a scanned row: fitted, see `choice`."""
 BLOCK, GATHERED = 4_096, 512
 """Rows of one matrix product, and rows picked at once: what a core's cache holds."""
