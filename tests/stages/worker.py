@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -17,12 +18,14 @@ from stages.protocols import RetrieverRecipe
 from stages.retrieve.als import AlsRecipe
 from stages.retrieve.autoencoder import AutoencoderRecipe
 from stages.retrieve.content import ContractiveRecipe
+from stages.retrieve.index import IndexRecipe
 from tests import worlds
 
 RECIPES: dict[str, RetrieverRecipe] = {
     "als": AlsRecipe(dim=6, sweeps=5, confidence=10),
     # 25 playlists in batches of 8: the last batch is one playlist, less than there are workers
     "autoencoder": AutoencoderRecipe(dim=6, epochs=4, batch_size=8, negatives=20, learning_rate=0.01),
+    "als by annoy": AlsRecipe(dim=6, sweeps=5, confidence=10, index=IndexRecipe(at=3)),
     "content": ContractiveRecipe(dim=4, epochs=4, batch_size=41, learning_rate=0.01),
 }
 FEW_ROWS = (0, 1, 2, 5)
@@ -37,6 +40,8 @@ def results() -> dict[str, np.ndarray]:
         source = recipe.fit(board.visible, lambda phase, done, figures, into=losses: into.append(figures["loss"]))
         found[f"{name} losses"] = np.array(losses)
         found[f"{name} vectors"] = source.track_vectors
+        with TemporaryDirectory() as folder:
+            found[f"{name} index"] = np.array([source.save(Path(folder))["index"]])
         found[f"{name} answers"] = source.retrieve(board.questions(), 1).tracks
     return found
 
