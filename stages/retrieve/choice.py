@@ -48,7 +48,8 @@ class Trial:
     search_nodes: int = 0
 
     def told(self) -> dict[str, Any]:
-        rounded = {"recall": round(self.recall, 4), "estimated_ms": round(self.estimated_ms, 3), "latency_ms": round(self.latency_ms, 3)}
+        # coarsely: a matrix product of other threads may put one more row within reach, and the version hashes this
+        rounded = {"recall": round(self.recall, 4), "estimated_ms": round(self.estimated_ms, 2), "latency_ms": round(self.latency_ms, 3)}
         work = {"trees": self.trees, "search_nodes": self.search_nodes} if self.trees else {}
         return {"index": self.index, **work, **rounded}
 
