@@ -38,6 +38,8 @@ MANIFEST = "manifest.json"
 SUFFIXES = (".json", ".npy", ".safetensors", ".parquet", ".ann", ".txt")
 """Plain formats only: none of them can run code when it is read."""
 VERSION_LENGTH = 12
+CLOCK = "latency_ms"
+"""Says how long something took, wherever it stands in a manifest."""
 BUFFER = 1 << 20
 
 
@@ -84,7 +86,7 @@ class Manifest(Description):
 
     format_version: Literal[1]
     version: str
-    """Names the model: the first 12 hex digits of the sha256 of all else that is said here but `created`."""
+    """Names the model: the first 12 hex digits of the sha256 of all else that is said here but `created` and every `latency_ms`."""
     created: AwareDatetime
     git_commit: str
     libraries: dict[str, str]
@@ -193,9 +195,16 @@ def _plain(value: object) -> object:
 
 
 def _version(content: Mapping[str, Any]) -> str:
-    """Of everything that is said but `version` itself and the moment of writing."""
-    sealed = {key: value for key, value in content.items() if key not in ("version", "created")}
+    """Of everything that is said but `version` itself, the moment of writing and what a clock said."""
+    sealed = {key: _timeless(value) for key, value in content.items() if key not in ("version", "created")}
     return hashlib.sha256(json.dumps(sealed, sort_keys=True).encode()).hexdigest()[:VERSION_LENGTH]
+
+
+def _timeless(value: Any) -> Any:
+    """Without what differs each time it is measured: the same training is the same version."""
+    if isinstance(value, dict):
+        return {key: _timeless(of_key) for key, of_key in value.items() if key != CLOCK}
+    return [_timeless(one) for one in value] if isinstance(value, list) else value
 
 
 def _parse(path: Path, raw: bytes) -> Manifest:

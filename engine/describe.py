@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from engine.artifact import Manifest
+from engine.artifact import Manifest, Source
 
 Figure = float | int | str
 MOST_FEATURES = 15
+CHOICE = ("index_reason", "index_tried")
+"""What `stages.retrieve.choice` says of a choice, too long for the line of a source."""
 
 
 def figures(manifest: Manifest) -> dict[str, dict[str, Figure]]:
@@ -29,7 +31,8 @@ def figures(manifest: Manifest) -> dict[str, dict[str, Figure]]:
             "masked playlists checked": made.get("queries", 0),
             "recall ceiling there": made.get("recall_ceiling") or "not measured",
         },
-        "sources": {name: _in_words(source.model_dump(exclude_none=True)) for name, source in manifest.sources.items()},
+        "sources": {name: _in_words(_of_source(source)) for name, source in manifest.sources.items()},
+        "how each index was chosen": {name: found for name, source in manifest.sources.items() if (found := _of_index(source))},
         "on masked playlists the ranker learned nothing of": {name: _in_words(of) for name, of in made.get("check", {}).items()},
         "share of the ranker's gain": dict(list(_largest(made.get("importance", {})).items())[:MOST_FEATURES]),
         "libraries": dict(manifest.libraries),
@@ -40,5 +43,23 @@ def _largest(shares: Mapping[str, float]) -> dict[str, float]:
     return dict(sorted(shares.items(), key=lambda item: -item[1]))
 
 
+def _of_source(source: Source) -> dict[str, Any]:
+    return {name: value for name, value in source.model_dump(exclude_none=True).items() if name not in CHOICE}
+
+
+def _of_index(source: Source) -> str:
+    """The reason, then every index that was tried; empty where none was chosen."""
+    said = source.model_dump()
+    tried = [_in_words(trial) for trial in said.get("index_tried", ())]
+    return "; ".join([said["index_reason"], *tried]) if tried else ""
+
+
 def _in_words(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value:.4f}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items())
+    return ", ".join(_figure(name, value) for name, value in values.items())
+
+
+def _figure(name: str, value: Any) -> str:
+    """`latency_ms` 3.2 is "latency 3.20 ms"."""
+    if name.endswith("_ms"):
+        return f"{name.removesuffix('_ms')} {value:.2f} ms"
+    return f"{name.replace('_', ' ')} {value:.4f}" if isinstance(value, float) else f"{name.replace('_', ' ')} {value}"

@@ -68,10 +68,11 @@ def staged(report: Report, stage: str) -> Report:
     return lambda phase, done, figures: report(f"{stage} {phase}".strip(), done, figures)
 
 
-def visible(dataset: Dataset, interactions: Interactions, config: Config) -> Visible:
-    """What may be learned from: `interactions` is the dataset's own, or what a Split left visible of it."""
+def visible(dataset: Dataset, interactions: Interactions, config: Config, *, serves: bool = True) -> Visible:
+    """What may be learned from: `interactions` is the dataset's own, or what a Split left visible of it. Masked sources do
+    not serve: they make examples, by exact indexes, unless the config names another."""
     content = config.content_matrix.fit(dataset.catalog, interactions)
-    return Visible(interactions, dataset.catalog, content.values, config.seed, content.names)
+    return Visible(interactions, dataset.catalog, content.values, config.seed, content.names, serves)
 
 
 def facts(data: Visible) -> Facts:
@@ -94,7 +95,7 @@ def fit_sources(data: Visible, config: Config, report: Report = silent) -> dict[
 
 def masked_pipeline(dataset: Dataset, split: Split, config: Config, report: Report = silent, fusion: Fusion | None = None) -> Pipeline:
     """Sources that saw only what the split left visible; fusion, where none is given, weighed by how they do on its queries."""
-    data = visible(dataset, split.visible, config)
+    data = visible(dataset, split.visible, config, serves=False)
     sources = fit_sources(data, config, report)
     return Pipeline(sources, second_stage(sources, facts(data), fusion or weigh(sources, split, config), None, config.candidates))
 

@@ -119,7 +119,7 @@ def _make_examples(work: Work, dataset: Dataset, fold: int, report: Report) -> N
         report(fit.examples_stage(fold), 1.0, {})
         return
     split = fit.masked(dataset, work.config, fold)
-    data = fit.visible(dataset, split.visible, work.config)
+    data = fit.visible(dataset, split.visible, work.config, serves=False)
     for name in work.config.sources.recipes():
         _fit_source(work, stage, name, data, fit.staged(report, stage))
     _weigh(work, split, _open_sources(work, fold, data.num_tracks))

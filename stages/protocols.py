@@ -41,6 +41,8 @@ class Visible:
     seed: int
     content_names: tuple[str, ...] = ()
     """(num_content_features,) what its columns are, as `features.content` names them; without names each is a feature of its own."""
+    serves: bool = True
+    """Whether what is fitted will answer requests, so that the choice of its index is worth measuring."""
 
     @property
     def num_tracks(self) -> int:

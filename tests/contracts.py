@@ -364,9 +364,26 @@ class IndexContract:
     def test_saved_and_opened_it_finds_the_same(self, tmp_path: Path) -> None:
         index, asked = self.built(self.vectors()), self.asked()
         said = index.save(tmp_path)
-        assert said["index"] == self.recipe.kind
+        assert said["index"] == ("annoy" if self.recipe.kind == "annoy" else "exact")
         opened = self.recipe.open(tmp_path, 16)
         same(opened.search(self.query_vectors(asked), asked, 20), index.search(self.query_vectors(asked), asked, 20))
+
+    def test_the_folder_tells_its_kind_whatever_the_recipe(self, tmp_path: Path) -> None:
+        index, asked = self.built(self.vectors(300)), worlds.queries(worlds.query(4))
+        index.save(tmp_path)
+        for kind in ("auto", "exact", "annoy"):
+            opened = IndexRecipe(kind=kind).open(tmp_path, 16)  # type: ignore[arg-type]
+            same(opened.search(self.vectors()[:1], asked, 20), index.search(self.vectors()[:1], asked, 20))
+
+    @pytest.mark.parametrize(
+        "said", ["", "{", "[]", '{"kind": "faiss"}', '{"kind": "annoy", "search_nodes": "many"}', '{"kind": "exact", "x": 1}']
+    )
+    def test_a_folder_of_no_known_kind_is_refused(self, tmp_path: Path, said: str) -> None:
+        self.built(self.vectors(50)).save(tmp_path)
+        (tmp_path / "index.json").write_text(said, encoding="utf-8")
+        with pytest.raises(SegueError, match=r"index\.json: expected an index of kind exact or annoy, found ") as caught:
+            self.recipe.open(tmp_path, 16)
+        assert "\n" not in str(caught.value)
 
     @pytest.mark.parametrize("dim", [1, 15, 17, 32])
     def test_another_dimension_is_refused(self, tmp_path: Path, dim: int) -> None:

@@ -34,6 +34,7 @@ from features.arrays import load_array, save_array
 from features.domain import Floats, Offsets, Queries, Retrieved
 from stages import parallel
 from stages.protocols import Report, Visible, require_finite, silent
+from stages.retrieve.choice import with_chosen_index
 from stages.retrieve.index import Index, IndexRecipe
 from stages.retrieve.vectors import open_vectors, save_vectors
 
@@ -67,7 +68,8 @@ class AlsRecipe(BaseModel):
         matrix.data *= self.recency(visible.interactions.offsets)
         vectors = require_finite("als track vectors", self.factorize(matrix, visible.seed, report))
         held = np.flatnonzero(visible.interactions.track_counts).astype(np.int32)
-        return Als(self, vectors, vectors.T @ vectors, self.index.build(vectors, held, visible.seed))
+        als = Als(self, vectors, vectors.T @ vectors, self.index.build(vectors, held, visible.seed))
+        return with_chosen_index(als, self.index, visible)
 
     def factorize(self, plays: sp.csr_matrix, seed: int, report: Report) -> Floats:
         """(columns, width) the vectors of the columns of `plays` (rows, columns)."""

@@ -20,9 +20,11 @@ from annoy import AnnoyIndex
 from features.arrays import load_array, save_array
 from features.domain import Floats, Ints, Queries, Retrieved, SegueError
 from stages.retrieve import topk
-from stages.retrieve.index import asks
+from stages.retrieve.index import asks, save_kind
 
 FILE = "index.ann"
+LONE_NS, FOUND_NS, NODE_NS, NUMBER_NS = 100_000, 500, 70.0, 0.2
+"""Nanoseconds a query, a track found, a node inspected, and a number of its vector: fitted, see `choice`."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +40,16 @@ class ApproximateIndex:
 
     @classmethod
     def build(cls, vectors: Floats, tracks: Ints, trees: int, search_nodes: int, seed: int) -> Self:
-        kept = np.ascontiguousarray(vectors[tracks])
+        """Over the rows `tracks` (m,) of `vectors` (num_tracks, dim)."""
+        return cls.over(vectors[tracks], tracks, trees, search_nodes, seed)
+
+    @classmethod
+    def over(cls, rows: Floats, tracks: Ints, trees: int, search_nodes: int, seed: int) -> Self:
+        """Over all `rows` (m, dim), which belong to `tracks` (m,)."""
+        kept = np.ascontiguousarray(rows)
         if not np.isfinite(kept).all():
             raise SegueError("index: expected finite vectors, found NaN or infinity. Annoy would accept them and answer nonsense")
-        forest = AnnoyIndex(vectors.shape[1] + 1, "angular")
+        forest = AnnoyIndex(rows.shape[1] + 1, "angular")
         forest.set_seed(seed)
         for row, vector in enumerate(_lifted(kept)):
             forest.add_item(row, vector)
@@ -58,12 +66,17 @@ class ApproximateIndex:
             topk.put(result, i, self.tracks[rows], self.vectors[rows] @ query_vectors[i], excluded)
         return Retrieved(result.tracks, result.scores, query_vectors)
 
+    def nodes(self, n: int) -> int:
+        """Nodes inspected to find `n` tracks."""
+        return n * self.forest.get_n_trees() if self.search_nodes < 0 else self.search_nodes
+
     def save(self, folder: Path) -> dict[str, Any]:
         save_array(folder / "index_vectors.npy", self.vectors)
         save_array(folder / "index_tracks.npy", self.tracks)
         with TemporaryDirectory(dir=folder) as scratch:  # Annoy's save maps the file it writes: write aside, then move
             self.forest.save(str(Path(scratch) / FILE))
             Path(scratch, FILE).rename(folder / FILE)
+        save_kind(folder, "annoy", self.search_nodes)
         return {"index": "annoy", "trees": self.forest.get_n_trees(), "search_nodes": self.search_nodes}
 
     @classmethod
@@ -78,6 +91,11 @@ class ApproximateIndex:
         if forest.get_n_items() != len(tracks):
             raise SegueError(f"{folder / FILE}: expected {len(tracks)} vectors, found {forest.get_n_items()}. Train again")
         return cls(forest, vectors, tracks, search_nodes)
+
+
+def search_ns(nodes: int, n: int, dim: int) -> float:
+    """About how long one thread takes for a lone query that inspects so many nodes for `n` tracks."""
+    return LONE_NS + n * FOUND_NS + nodes * (NODE_NS + dim * NUMBER_NS)
 
 
 def _lifted(vectors: Floats) -> Floats:

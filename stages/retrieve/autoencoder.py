@@ -29,6 +29,7 @@ from features.domain import Floats, Ints, Queries, Retrieved, SegueError
 from features.interactions import Interactions
 from stages import parallel
 from stages.protocols import Report, Visible, require_finite, silent
+from stages.retrieve.choice import with_chosen_index
 from stages.retrieve.index import Index, IndexRecipe
 from stages.retrieve.vectors import open_vectors, save_vectors
 
@@ -60,7 +61,8 @@ class AutoencoderRecipe(BaseModel):
         layers = {name: tensor.detach().numpy().copy() for name, tensor in trainer.network.state_dict().items()}
         held = np.flatnonzero(visible.interactions.track_counts).astype(np.int32)
         vectors = np.ascontiguousarray(tables["out"])
-        return Autoencoder(self, vectors, tables["in"], layers, self.index.build(vectors, held, visible.seed))
+        index = self.index.build(vectors, held, visible.seed)
+        return with_chosen_index(Autoencoder(self, vectors, tables["in"], layers, index), self.index, visible)
 
     def open(self, folder: Path, num_tracks: int) -> Autoencoder:
         vectors = open_vectors(folder, (num_tracks, self.dim + 1))

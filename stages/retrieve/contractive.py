@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from features.domain import Floats
 from stages import parallel
 from stages.protocols import Report, Visible, silent
+from stages.retrieve.choice import with_chosen_index
 from stages.retrieve.content import Content
 from stages.retrieve.index import IndexRecipe
 
@@ -45,7 +46,7 @@ class ContractiveRecipe(BaseModel):
         model = self.train(inputs, visible.seed, report)
         with torch.no_grad():
             hidden = model.encode(inputs).numpy()
-        return Content.of(self.kind, hidden, self.index, visible.seed)
+        return with_chosen_index(Content.of(self.kind, hidden, self.index, visible.seed), self.index, visible)
 
     def train(self, inputs: torch.Tensor, seed: int, report: Report = silent) -> ContractiveAutoencoder:
         """`inputs` (num_tracks, num_features) in 0...1; reports the mean loss of each epoch, the penalty included."""

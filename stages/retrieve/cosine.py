@@ -66,7 +66,7 @@ class CosineRecipe(BaseModel):
         weighted = np.concatenate([np.zeros((visible.num_tracks, 1), np.float32), *blocks], axis=1)
         trained = Content.of(self.kind, _principal(weighted)[0][:, : self.dim], self.index, visible.seed)
         report("content", 1.0, {})
-        return trained
+        return with_chosen_index(trained, self.index, visible)
 
     def _block(self, values: Floats, group: str) -> Floats:
         """A group's columns, with a summed variance of weight^2; a group that does not vary stays as it is."""

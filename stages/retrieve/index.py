@@ -1,18 +1,22 @@
-"""What an index promises, and how one is chosen: the structure searched for the largest scores.
+"""What an index promises, and how one is asked for: the structure searched for the largest scores.
 
-Input: track vectors and a recipe. Output: an index that answers `search`. Every approximate index has the exact one as
-its twin. Knows no source.
+Input: track vectors and a recipe. Output: an index that answers `search`, or the saved one of a folder, whose kind its
+own files tell. Every approximate index has the exact one as its twin. Knows no source; `choice` measures which to take.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from features.domain import Floats, Ints, Queries, Retrieved
+from features.arrays import RETRAIN
+from features.domain import Floats, Ints, Queries, Retrieved, SegueError
+
+FILE = "index.json"
 
 
 class Index(Protocol):
@@ -26,7 +30,7 @@ class Index(Protocol):
         ...
 
     def save(self, folder: Path) -> dict[str, Any]:
-        """Writes the index into the existing `folder`; returns what `IndexRecipe.open` and people need to know."""
+        """Writes the index into the existing `folder`; returns what people need to know."""
         ...
 
 
@@ -35,29 +39,63 @@ class IndexRecipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["exact", "annoy"] = "exact"
-    trees: int = Field(50, ge=1)
-    """Annoy only: more trees, more recall, a larger file."""
+    kind: Literal["auto", "exact", "annoy"] = "auto"
+    """auto: the one with the least work of those that reach `recall`; a source that will not serve stays exact."""
+    recall: float = Field(0.95, gt=0, le=1)
+    """auto only: the share of the exact best that Annoy must find."""
+    at: int = Field(1_000, ge=1)
+    """Tracks asked for when the index is measured: what each source proposes."""
+    trees: int = Field(10, ge=1)
+    """Annoy only: more trees, more recall, a longer build and a larger file."""
     search_nodes: int = Field(-1, ge=-1)
-    """Annoy only: nodes inspected per search; -1 is trees x n."""
+    """annoy only: nodes inspected per search; -1 is trees x n."""
+    nodes_per_track: tuple[Annotated[int, Field(ge=1)], ...] = Field((30, 60, 120), min_length=1)
+    """auto only: nodes inspected for each of the `at` tracks, tried in ascending order. On no real vectors did Annoy reach
+    0.95 of 1,000 tracks with fewer than 30 (benchmarks/results/retrieval.json), so where these already cost more than exact
+    search, no tree is planted."""
 
     def build(self, vectors: Floats, tracks: Ints, seed: int) -> Index:
-        """An index over the rows `tracks` (m,) of `vectors` (num_tracks, dim)."""
+        """An index over the rows `tracks` (m,) of `vectors` (num_tracks, dim); with auto the exact one, the choice's measure."""
         from stages.retrieve.approximate import ApproximateIndex
         from stages.retrieve.exact import ExactIndex
 
-        if self.kind == "exact":
-            return ExactIndex.build(vectors, tracks)
-        return ApproximateIndex.build(vectors, tracks, self.trees, self.search_nodes, seed)
+        if self.kind == "annoy":
+            return ApproximateIndex.build(vectors, tracks, self.trees, self.search_nodes, seed)
+        return ExactIndex.build(vectors, tracks)
 
-    def open(self, folder: Path, dim: int) -> Index:
-        """What `save` wrote, its arrays mapped into memory."""
+    @staticmethod
+    def open(folder: Path, dim: int) -> Index:
+        """What `save` wrote, whatever kind it is, its arrays mapped into memory."""
         from stages.retrieve.approximate import ApproximateIndex
         from stages.retrieve.exact import ExactIndex
 
-        if self.kind == "exact":
+        saved = _Saved.read(folder / FILE)
+        if saved.kind == "exact":
             return ExactIndex.open(folder, dim)
-        return ApproximateIndex.open(folder, dim, self.search_nodes)
+        return ApproximateIndex.open(folder, dim, saved.search_nodes)
+
+
+class _Saved(BaseModel):
+    """What `index.json` says: enough to open the files beside it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    kind: Literal["exact", "annoy"]
+    search_nodes: int = Field(-1, ge=-1)
+
+    @classmethod
+    def read(cls, path: Path) -> _Saved:
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError) as error:
+            found = "; ".join(one["msg"] for one in error.errors()) if isinstance(error, ValidationError) else str(error)
+            raise SegueError(f"{path}: expected an index of kind exact or annoy, found {found}. {RETRAIN}") from error
+
+
+def save_kind(folder: Path, kind: Literal["exact", "annoy"], search_nodes: int = -1) -> None:
+    """So that the folder can be opened without the recipe, which may leave the kind to be chosen."""
+    said = _Saved(kind=kind, search_nodes=search_nodes)
+    (folder / FILE).write_text(json.dumps(said.model_dump()) + "\n", encoding="utf-8")
 
 
 def asks(query_vectors: Floats) -> np.ndarray:

@@ -22,6 +22,7 @@ from features.catalog import UNKNOWN
 from features.domain import Floats, Ints, Queries, Retrieved
 from stages.protocols import Report, Visible, require_finite, silent
 from stages.retrieve.als import AlsRecipe
+from stages.retrieve.choice import with_chosen_index
 from stages.retrieve.index import Index, IndexRecipe
 from stages.retrieve.vectors import open_vectors, save_vectors
 
@@ -45,7 +46,8 @@ class RelatedRecipe(BaseModel):
         known = np.flatnonzero((artists != UNKNOWN) & played[artists]).astype(np.int32)
         tracks = np.zeros((len(artists), of_artists.shape[1]), np.float32)
         tracks[known] = of_artists[artists[known]] * ((1.0 + counts[known]) ** self.popularity)[:, None]
-        return Related(self, artists, of_artists[:-1], tracks, self.index.build(tracks, known, visible.seed))
+        related = Related(self, artists, of_artists[:-1], tracks, self.index.build(tracks, known, visible.seed))
+        return with_chosen_index(related, self.index, visible)
 
     def _factorize(self, plays: sp.csr_matrix, seed: int, report: Report) -> Floats:
         """(num_artists + 1, width) the last row is that of UNKNOWN, zeros; artists nobody plays have zeros too."""

@@ -22,6 +22,7 @@ from features.content import feature_of
 from features.domain import Floats, Ints
 from stages import parallel
 from stages.protocols import Report, Visible, silent
+from stages.retrieve.choice import with_chosen_index
 from stages.retrieve.content import FAINT, Content
 from stages.retrieve.index import IndexRecipe
 
@@ -59,7 +60,8 @@ class TransformerRecipe(BaseModel):
         features = _features(visible)
         inputs = torch.from_numpy(_to_unit_variance(visible.content, features))
         model = self.train(inputs, features, visible.seed, report)
-        return Content.of(self.kind, model.embed(inputs).numpy(), self.index, visible.seed)
+        trained = Content.of(self.kind, model.embed(inputs).numpy(), self.index, visible.seed)
+        return with_chosen_index(trained, self.index, visible)
 
     def train(self, inputs: torch.Tensor, features: Ints, seed: int, report: Report = silent) -> FeatureTransformer:
         """`inputs` (num_tracks, num_columns), `features` (num_columns,) the feature of each; reports each epoch's mean loss."""

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine import artifact as module
-from engine.artifact import MANIFEST, ArtifactWriter, Description, Source, open_artifact
+from engine.artifact import MANIFEST, Artifact, ArtifactWriter, Description, Source, open_artifact
 from features.arrays import load_array, save_array
 from features.domain import SegueError
 
@@ -133,6 +133,15 @@ def test_the_version_names_the_content(tmp_path: Path) -> None:
 
     assert version() == version()
     assert len({version(), version(seed=8), version(files=FILES | {"ranker.txt": b"tree"}), version(feature_names=("popularity",))}) == 4
+
+
+def test_what_a_clock_said_is_no_part_of_the_version(tmp_path: Path) -> None:
+    def written(milliseconds: float, recall: float = 0.97) -> Artifact:
+        said = {"kind": "als", "recall": recall, "latency_ms": milliseconds, "index_tried": [{"recall": 1.0, "latency_ms": milliseconds}]}
+        return open_artifact(write(tmp_path / "model", sources={"als": said}))
+
+    assert written(3.5).manifest.version == written(4.5).manifest.version != written(4.5, recall=0.5).manifest.version
+    assert written(3.5).manifest.sources["als"].model_dump()["latency_ms"] == 3.5
 
 
 def test_numbers_of_numpy_and_no_numbers_at_all_can_be_described(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 import scipy.sparse as sp
 
 from engine import artifact as artifact_module
+from engine import describe
 from engine.artifact import MANIFEST, open_artifact
 from engine.model import (
     KnownPlaylists,
@@ -138,6 +139,16 @@ def test_the_manifest_says_what_was_trained(made: Training, model: Model) -> Non
     }
     assert manifest.metrics["check"] == made.trained.figures["check"]
     assert manifest.metrics["num_playlists"] == 80
+
+
+def test_it_is_described_how_each_index_was_chosen(model: Model) -> None:
+    shown = describe.figures(model.artifact.manifest)
+    als = "kind als, dimension 8, metric inner product, index exact, recall 1.0000, estimated "
+    assert str(shown["sources"]["als"]).startswith(als)
+    chosen = {name: str(said) for name, said in shown["how each index was chosen"].items()}
+    assert list(chosen) == ["als", "autoencoder", "content"]
+    assert re.fullmatch(r"Annoy not tried: by work it takes .* ms or more, exact .* ms; index exact, recall 1\.0000, .* ms", chosen["als"])
+    assert re.fullmatch(r"asked for; index exact, .*; index annoy, trees 5, search nodes 2000, recall [01]\.\d+, .* ms", chosen["content"])
 
 
 def test_a_model_saved_twice_is_the_same_version(made: Training, model: Model, tmp_path: Path) -> None:

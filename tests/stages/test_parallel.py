@@ -71,8 +71,15 @@ def test_two_processes_find_the_vectors_of_one(together: list[dict[str, np.ndarr
 def test_all_workers_hold_the_same(together: list[dict[str, np.ndarray]], name: str) -> None:
     first, *others = together
     for other in others:
-        for what in ("losses", "vectors", "answers"):
+        for what in ("losses", "vectors", "index", "answers"):
             np.testing.assert_array_equal(other[f"{name} {what}"], first[f"{name} {what}"])
+
+
+def test_all_workers_are_told_which_index_the_first_one_chose(together: list[dict[str, np.ndarray]]) -> None:
+    for found in together:
+        assert {name: str(*found[f"{name} index"]) for name in worker.RECIPES} == dict.fromkeys(worker.RECIPES, "exact") | {
+            "als by annoy": "annoy"
+        }
 
 
 def test_rows_solved_by_each_are_known_to_all_even_if_there_are_fewer_than_workers(together: list[dict[str, np.ndarray]]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from stages.protocols import RetrieverRecipe
 from stages.retrieve.als import AlsRecipe
 from stages.retrieve.autoencoder import AutoencoderRecipe
 from stages.retrieve.contractive import ContractiveRecipe
+from stages.retrieve.index import IndexRecipe
 from stages.retrieve.transformer import TransformerRecipe
 from tests import worlds
 
@@ -27,6 +29,7 @@ RECIPES: dict[str, RetrieverRecipe] = {
     "contractive": ContractiveRecipe(dim=4, hidden_layers=2, epochs=4, batch_size=41, learning_rate=0.01),
     # 83 tracks in batches of 41: the last batch is one track
     "transformer": TransformerRecipe(dim=8, layers=1, heads=2, epochs=4, tracks_per_epoch=83, batch_size=41, learning_rate=0.01),
+    "als by annoy": AlsRecipe(dim=6, sweeps=5, confidence=10, index=IndexRecipe(at=3)),
 }
 FEW_ROWS = (0, 1, 2, 5)
 
@@ -40,6 +43,8 @@ def results() -> dict[str, np.ndarray]:
         source = recipe.fit(board.visible, lambda phase, done, figures, into=losses: into.append(figures["loss"]))
         found[f"{name} losses"] = np.array(losses)
         found[f"{name} vectors"] = source.track_vectors
+        with TemporaryDirectory() as folder:
+            found[f"{name} index"] = np.array([source.save(Path(folder))["index"]])
         found[f"{name} answers"] = source.retrieve(board.questions(), 1).tracks
     return found
 

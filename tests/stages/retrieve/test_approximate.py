@@ -59,7 +59,7 @@ def test_an_index_that_was_saved_still_answers(tmp_path: Path) -> None:
     wanted = np.ones((5, 16), np.float32)
     before = index.search(wanted, asked, 10)
     index.save(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [FILE, "index_tracks.npy", "index_vectors.npy"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [FILE, "index.json", "index_tracks.npy", "index_vectors.npy"]
     (tmp_path / FILE).unlink()
     same(index.search(wanted, asked, 10), before)
 
