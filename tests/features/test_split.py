@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -155,3 +157,8 @@ def test_a_cached_view_of_everything_does_not_come_along() -> None:
     assert held.track_counts.tolist() == [1, 2, 1]
     left = without(held, np.array([0], np.int32), [np.array([1, 2], np.int32)])
     assert (left.matrix.nnz, left.track_counts.tolist()) == (2, [1, 1, 0])
+
+
+def test_hiding_tracks_leaves_the_followers() -> None:
+    held = replace(worlds.interactions([[0, 1], [2]], 3), followers=np.array([4, 9], np.int32))
+    assert without(held, np.array([0], np.int32), [np.array([1], np.int32)]).followers.tolist() == [4, 9]

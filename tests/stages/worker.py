@@ -17,12 +17,16 @@ from stages.protocols import RetrieverRecipe
 from stages.retrieve.als import AlsRecipe
 from stages.retrieve.autoencoder import AutoencoderRecipe
 from stages.retrieve.content import ContractiveRecipe
+from stages.retrieve.factorization import FactorizationRecipe
 from tests import worlds
 
 RECIPES: dict[str, RetrieverRecipe] = {
     "als": AlsRecipe(dim=6, sweeps=5, confidence=10),
     # 25 playlists in batches of 8: the last batch is one playlist, less than there are workers
     "autoencoder": AutoencoderRecipe(dim=6, epochs=4, batch_size=8, negatives=20, learning_rate=0.01),
+    "regular": AutoencoderRecipe(dim=6, epochs=4, batch_size=8, negatives=20, learning_rate=0.01, variant="regular", input_dropout=0.5),
+    "hybrid": AutoencoderRecipe(dim=6, epochs=4, batch_size=8, negatives=20, learning_rate=0.01, content=True),
+    "factorization": FactorizationRecipe(dim=6, epochs=4, batch_size=8, negatives=20, learning_rate=0.01),
     "content": ContractiveRecipe(dim=4, epochs=4, batch_size=41, learning_rate=0.01),
 }
 FEW_ROWS = (0, 1, 2, 5)
