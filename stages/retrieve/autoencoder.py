@@ -53,15 +53,15 @@ class AutoencoderRecipe(BaseModel):
     variant: Literal["regular", "variational"] = "variational"
     content: bool = False
     """Hybrid: the content of the tracks joins encoder and decoder."""
-    dim: int = Field(64, ge=1, le=4096)
-    epochs: int = Field(12, ge=1)
+    dim: int = Field(128, ge=1, le=4096)
+    epochs: int = Field(6, ge=1)
     batch_size: int = Field(256, ge=1)
     learning_rate: float = Field(0.005, gt=0)
     negatives: int = Field(4_000, ge=1)
     """Tracks drawn per step beside those the batch holds."""
     kl_weight: float = Field(0.2, ge=0)
     """Variational only: the weight of the KL term once annealed; reached after half of the epochs."""
-    input_dropout: float = Field(0.0, ge=0, lt=1)
+    input_dropout: float = Field(0.5, ge=0, lt=1)
     """Share of the shown tracks that are left out again, at random."""
     index: IndexRecipe = IndexRecipe()
 
@@ -139,7 +139,7 @@ class _Trainer:
         popularity = np.log((self.interactions.track_counts + 0.1) / max(len(self.interactions.tracks), 1)).astype(np.float32)
         start = starting_rows(self.interactions, recipe.dim, ROW_SCALE, visible.seed)
         rows = torch.cat([start, torch.from_numpy(popularity)[:, None]], dim=1)
-        self.learned = SparseTables({"rows": rows}, self.network, 2 * recipe.learning_rate, recipe.learning_rate)
+        self.learned = SparseTables({"rows": rows}, list(self.network.parameters()), recipe.learning_rate)
         self._log_chance = torch.from_numpy(self.sampler.log_chances())
 
     def epoch(self, epoch: int) -> float:

@@ -51,9 +51,9 @@ class FactorizationRecipe(BaseModel):
 
     kind: Literal["factorization"] = "factorization"
     dim: int = Field(64, ge=1, le=4096)
-    epochs: int = Field(12, ge=1)
+    epochs: int = Field(6, ge=1)
     batch_size: int = Field(256, ge=1)
-    learning_rate: float = Field(0.01, gt=0)
+    learning_rate: float = Field(0.005, gt=0)
     negatives: int = Field(4_000, ge=1)
     """Tracks drawn per step beside those the batch holds."""
     negative_weight: float = Field(10.0, gt=0)
@@ -103,7 +103,7 @@ class _Trainer:
         self.recipe, self.interactions = recipe, visible.interactions
         self.random = np.random.default_rng(visible.seed)
         self.sampler = Sampler(self.interactions, recipe.batch_size, recipe.negatives, least=1)
-        self.learned = SparseTables(self._start(visible.seed), None, recipe.learning_rate, recipe.learning_rate)
+        self.learned = SparseTables(self._start(visible.seed), [], recipe.learning_rate)
         self._weights = torch.from_numpy(recipe.playlist_weights(self.interactions.followers))
         self._chance = torch.from_numpy(self.sampler.log_chances(without=1)).exp()
 

@@ -72,11 +72,11 @@ def places(sample: torch.Tensor, tracks: list[Ints]) -> torch.Tensor:
 class SparseTables:
     """Large tables, of which a step sees and updates some rows, and the small layers between them."""
 
-    def __init__(self, tables: dict[str, torch.Tensor], layers: torch.nn.Module | None, learning_rate: float, layers_rate: float) -> None:
-        self.tables, self._layers = tables, [] if layers is None else list(layers.parameters())
-        self._rates = (learning_rate, layers_rate)
-        self._sparse = torch.optim.SparseAdam(list(tables.values()), lr=learning_rate)
-        self._dense = torch.optim.Adam(self._layers, lr=layers_rate) if self._layers else None
+    def __init__(self, tables: dict[str, torch.Tensor], layers: list[torch.nn.Parameter], learning_rate: float) -> None:
+        """Rows learn at twice the `learning_rate` of the layers: each sees a few of the steps, the layers see all."""
+        self.tables, self._layers, self._rates = tables, layers, (2 * learning_rate, learning_rate)
+        self._sparse = torch.optim.SparseAdam(list(tables.values()), lr=self._rates[0])
+        self._dense = torch.optim.Adam(layers, lr=self._rates[1]) if layers else None
 
     def slow_down(self, pace: float) -> None:
         """From now on steps are `pace` times as long as at first."""

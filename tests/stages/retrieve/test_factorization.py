@@ -19,7 +19,7 @@ from tests import worlds
 from tests.contracts import QUICK, RetrieverContract, board, fitted
 
 NUM_TRACKS = 12
-QUICKLY: dict[str, Any] = {"dim": 8, "epochs": 12, "batch_size": 16, "negatives": 64, "learning_rate": 0.05}
+QUICKLY: dict[str, Any] = {"dim": 8, "epochs": 12, "batch_size": 16, "negatives": 64, "learning_rate": 0.02}
 
 
 class TestFactorization(RetrieverContract):
@@ -157,7 +157,7 @@ def followed(followers: list[int]) -> Factorization:
     """Playlists 0 and 1 disagree about what goes with track 0."""
     held = worlds.interactions([[0, 1], [0, 2]] * 20, 4)
     held = type(held)(held.tracks, held.plays, held.offsets, held.titles, 4, np.array(followers * 20, np.int32))
-    recipe = FactorizationRecipe(dim=2, epochs=60, batch_size=10, negatives=4, weighting="followers", dropout=0, learning_rate=0.05)
+    recipe = FactorizationRecipe(dim=2, epochs=60, batch_size=10, negatives=4, weighting="followers", dropout=0, learning_rate=0.025)
     return recipe.fit(worlds.visible(held))
 
 
