@@ -19,18 +19,36 @@ from stages.rank.lambdamart import LambdaMartRecipe
 from stages.retrieve.als import AlsRecipe
 from stages.retrieve.autoencoder import AutoencoderRecipe
 from stages.retrieve.contractive import ContractiveRecipe
+from stages.retrieve.cosine import CosineRecipe
+from stages.retrieve.factorization import FactorizationRecipe
+from stages.retrieve.graph import GraphRecipe
 from stages.retrieve.neighbours import NeighboursRecipe
 from stages.retrieve.popularity import PopularityRecipe
-from stages.retrieve.same import ArtistRecipe
+from stages.retrieve.related import RelatedRecipe
+from stages.retrieve.same import AlbumRecipe, ArtistRecipe
 from stages.retrieve.title import TitleRecipe
+from stages.retrieve.transformer import TransformerRecipe
 
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+ContentSource = Annotated[CosineRecipe | ContractiveRecipe | TransformerRecipe, Field(discriminator="kind")]
 Recipe = Annotated[
-    AlsRecipe | NeighboursRecipe | TitleRecipe | PopularityRecipe,
+    AlsRecipe
+    | GraphRecipe
+    | RelatedRecipe
+    | AutoencoderRecipe
+    | FactorizationRecipe
+    | CosineRecipe
+    | ContractiveRecipe
+    | TransformerRecipe
+    | NeighboursRecipe
+    | TitleRecipe
+    | ArtistRecipe
+    | AlbumRecipe
+    | PopularityRecipe,
     Field(discriminator="kind"),
 ]
 """Of every kind of source."""
@@ -45,11 +63,14 @@ class SourcesConfig(_Part):
     only: tuple[str, ...] | None = None
     """The sources that are used, popularity besides; null: all of them."""
     als: AlsRecipe | None = AlsRecipe()
+    graph: GraphRecipe | None = GraphRecipe()
+    related: RelatedRecipe | None = RelatedRecipe()
     autoencoder: AutoencoderRecipe | None = AutoencoderRecipe()
-    content: ContractiveRecipe | None = ContractiveRecipe()
+    content: ContentSource | None = CosineRecipe()
     neighbours: NeighboursRecipe | None = NeighboursRecipe()
     title: TitleRecipe | None = TitleRecipe()
     artist: ArtistRecipe | None = ArtistRecipe()
+    album: AlbumRecipe | None = AlbumRecipe()
     popularity: PopularityRecipe = PopularityRecipe()
     """Always there: the answer when nothing is asked and nothing else has an answer."""
 

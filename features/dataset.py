@@ -32,7 +32,7 @@ from features.catalog import Catalog
 from features.domain import SegueError
 from features.files import flush, flush_tree
 from features.interactions import Interactions
-from features.schema import CATALOG, INTERACTIONS, IS_CHALLENGE, PLAYLISTS, TITLE, conform
+from features.schema import CATALOG, FOLLOWERS, INTERACTIONS, IS_CHALLENGE, PLAYLISTS, TITLE, conform
 from features.vocabulary import Vocabulary
 
 FORMAT_VERSION = 1
@@ -95,7 +95,8 @@ class Dataset:
         vocabulary = Vocabulary.open(path / VOCABULARY_FILE)
         playlists = _table(path, PLAYLISTS_FILE, PLAYLISTS)
         parts = [_table(path, name, INTERACTIONS) for name in sorted(manifest.files) if name.startswith(INTERACTIONS_FOLDER)]
-        held = Interactions.from_table(pl.concat(parts, rechunk=True), playlists[TITLE].to_list(), len(vocabulary))
+        followers = playlists[FOLLOWERS].fill_null(0).to_numpy()
+        held = Interactions.from_table(pl.concat(parts, rechunk=True), playlists[TITLE].to_list(), len(vocabulary), followers)
         dataset = cls(vocabulary, Catalog(_table(path, CATALOG_FILE, CATALOG)), playlists, held, manifest.fingerprint)
         _check_counts(path, dataset, manifest)
         return dataset

@@ -6,7 +6,7 @@ Input: the interactions table. Output: ragged arrays over playlists, a scipy mat
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -27,10 +27,16 @@ class Interactions:
     offsets: Offsets
     titles: tuple[str, ...]
     num_tracks: int
+    followers: Ints = field(default_factory=lambda: np.empty(0, np.int32))
+    """(num_playlists,) how many listeners follow each playlist; zeros where nobody said."""
+
+    def __post_init__(self) -> None:
+        if not len(self.followers):
+            object.__setattr__(self, "followers", np.zeros(len(self.titles), np.int32))
 
     @classmethod
-    def from_table(cls, table: pl.DataFrame, titles: Sequence[str], num_tracks: int) -> Interactions:
-        """`table` in schema.INTERACTIONS, sorted by playlist then position."""
+    def from_table(cls, table: pl.DataFrame, titles: Sequence[str], num_tracks: int, followers: Ints | None = None) -> Interactions:
+        """`table` in schema.INTERACTIONS, sorted by playlist then position; `followers` (num_playlists,) where they are known."""
         counts = np.bincount(table[PLAYLIST_INDEX].to_numpy(), minlength=len(titles))
         return cls(
             tracks=table[TRACK_INDEX].to_numpy(),
@@ -38,6 +44,7 @@ class Interactions:
             offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
             titles=tuple(titles),
             num_tracks=num_tracks,
+            followers=np.zeros(len(titles), np.int32) if followers is None else followers,
         )
 
     @property

@@ -1,13 +1,16 @@
-"""A variational autoencoder over interactions, whose decoder rows are the track vectors.
+"""Autoencoders over interactions, regular or variational, with or without content; their decoder rows are the track vectors.
 
-Input: who holds what. Output: track vectors with their biases, and an encoder that turns any seed set into a query
-vector in the same space. The model is that of Liang, Krishnan, Hoffman and Jebara, "Variational Autoencoders for
-Collaborative Filtering" (2018): multinomial likelihood, annealed KL. What differs makes it scale to millions of tracks:
-the softmax runs over the tracks of the batch and a uniform sample of the others, each weighted by the inverse of its
-chance to be there, so that no playlists x tracks matrix exists; and each step updates the sampled rows alone.
-The encoder is fed a part of the playlist, its first tracks or random ones, as requests are. With several workers
-each takes its share of every batch, and the gradients of the sampled rows are summed.
-Knows no title, no content and no Ray.
+Input: who holds what and, for a hybrid, the content matrix. Output: track vectors with their biases, and an encoder that
+turns any seed set into a query vector in the same space. The variational one is that of Liang, Krishnan, Hoffman and
+Jebara, "Variational Autoencoders for Collaborative Filtering" (2018): multinomial likelihood, annealed KL. The regular one
+is without noise and KL: what it must restore is the playlist of which a part is shown, so both are denoising.
+
+What differs makes them fit for millions of tracks and few playlists. The softmax runs over a sample of the tracks
+(`stages.retrieve.sampled`), so that no playlists x tracks matrix exists. Encoder and decoder share their rows, which begin
+as the leading directions of the interactions. In a hybrid the row of a track is its own part and a linear map of its
+content; the sum is kept, so the trained thing needs no content, and a track that nobody holds still has an input.
+What the encoder is shown is what requests hold: first tracks, random ones, sometimes none.
+Knows no title and no Ray.
 """
 
 from __future__ import annotations
@@ -15,65 +18,78 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
-from scipy.special import gammaln
 
-from features.arrays import load_array, save_array
 from features.domain import Floats, Ints, Queries, Retrieved, SegueError
 from features.interactions import Interactions
 from stages import parallel
 from stages.protocols import Report, Visible, require_finite, silent
 from stages.retrieve.choice import with_chosen_index
 from stages.retrieve.index import Index, IndexRecipe
+from stages.retrieve.sampled import Sampler, SparseTables, places
+from stages.retrieve.spectral import starting_rows
 from stages.retrieve.vectors import open_vectors, save_vectors
 
 LAYERS = "layers.safetensors"
 LONGEST_INPUT = 250
 """Tracks of one playlist shown to the encoder at once."""
+SHOWN_NONE = 0.1
+"""Share of the playlists of which nothing is shown: of the ten request shapes one has no tracks."""
+ROW_SCALE = 0.1
+"""Of the starting rows."""
 
 
 class AutoencoderRecipe(BaseModel):
-    """Size, length and noise of the training."""
+    """Kind, size, length and noise of the training."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    dim: int = Field(64, ge=1, le=4096)
-    epochs: int = Field(12, ge=1)
+    kind: Literal["autoencoder"] = "autoencoder"
+    variant: Literal["regular", "variational"] = "variational"
+    content: bool = False
+    """Hybrid: the content of the tracks joins encoder and decoder."""
+    dim: int = Field(128, ge=1, le=4096)
+    epochs: int = Field(6, ge=1)
     batch_size: int = Field(256, ge=1)
     learning_rate: float = Field(0.005, gt=0)
     negatives: int = Field(4_000, ge=1)
     """Tracks drawn per step beside those the batch holds."""
     kl_weight: float = Field(0.2, ge=0)
-    """The weight of the KL term once annealed; reached after half of the epochs. 0 is a denoising autoencoder."""
+    """Variational only: the weight of the KL term once annealed; reached after half of the epochs."""
+    input_dropout: float = Field(0.5, ge=0, lt=1)
+    """Share of the shown tracks that are left out again, at random."""
     index: IndexRecipe = IndexRecipe()
 
     def fit(self, visible: Visible, report: Report = silent) -> Autoencoder:
-        trainer = _Trainer(self, visible.interactions, visible.seed)
+        trainer = _Trainer(self, visible)
         for epoch in range(self.epochs):
             report("autoencoder", (epoch + 1) / self.epochs, {"loss": trainer.epoch(epoch)})
-        tables = {name: require_finite(f"autoencoder {name}", table.detach().numpy()) for name, table in trainer.tables.items()}
-        layers = {name: tensor.detach().numpy().copy() for name, tensor in trainer.network.state_dict().items()}
+        vectors = require_finite("autoencoder track vectors", trainer.track_vectors())
+        layers = {name: tensor.numpy().copy() for name, tensor in trainer.network.state_dict().items() if name in _shapes(self)}
         held = np.flatnonzero(visible.interactions.track_counts).astype(np.int32)
-        vectors = np.ascontiguousarray(tables["out"])
-        index = self.index.build(vectors, held, visible.seed)
-        return with_chosen_index(Autoencoder(self, vectors, tables["in"], layers, index), self.index, visible)
+        trained = Autoencoder(self, vectors, layers, self.index.build(vectors, held, visible.seed))
+        return with_chosen_index(trained, self.index, visible)
 
     def open(self, folder: Path, num_tracks: int) -> Autoencoder:
         vectors = open_vectors(folder, (num_tracks, self.dim + 1))
-        inputs = load_array(folder / "input_vectors.npy", dtype=np.float32, shape=(num_tracks, self.dim), mmap=True)
-        return Autoencoder(self, vectors, inputs, _open_layers(folder / LAYERS, self.dim), self.index.open(folder, self.dim + 1))
+        return Autoencoder(self, vectors, _open_layers(folder / LAYERS, _shapes(self)), self.index.open(folder, self.dim + 1))
 
 
-def _open_layers(path: Path, dim: int) -> dict[str, Floats]:
-    """What `Autoencoder.save` wrote; other names or shapes than those of `_Network` are an error."""
-    matrices = ("mean", "log_variance", "decode")
-    wanted = {"bias": (dim,), **{f"{name}.bias": (dim,) for name in matrices}, **{f"{name}.weight": (dim, dim) for name in matrices}}
+def _shapes(recipe: AutoencoderRecipe) -> dict[str, tuple[int, ...]]:
+    """The layers a trained one keeps."""
+    dim = recipe.dim
+    squares = ("mean", "decode", *(["log_variance"] if recipe.variant == "variational" else []))
+    return {"bias": (dim,), **{f"{name}.bias": (dim,) for name in squares}, **{f"{name}.weight": (dim, dim) for name in squares}}
+
+
+def _open_layers(path: Path, wanted: Mapping[str, tuple[int, ...]]) -> dict[str, Floats]:
+    """What `Autoencoder.save` wrote; other names or shapes than those `wanted` are an error."""
     try:
         layers = load_file(path)
     except (OSError, SafetensorError) as error:
@@ -89,152 +105,140 @@ def _form(shapes: Mapping[str, tuple[int, ...]]) -> str:
 
 
 class _Network(torch.nn.Module):
-    """Everything between the input rows and the decoder rows."""
+    """Everything between the rows of the encoder and those of the decoder."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, num_features: int, variational: bool) -> None:
         super().__init__()
         self.bias = torch.nn.Parameter(torch.zeros(dim))
-        self.mean = torch.nn.Linear(dim, dim)
-        self.log_variance = torch.nn.Linear(dim, dim)
-        self.decode = torch.nn.Linear(dim, dim)
+        self.mean, self.decode = torch.nn.Linear(dim, dim), torch.nn.Linear(dim, dim)
+        for layer in (self.mean, self.decode):  # the starting rows already are near what they must be decoded to
+            torch.nn.init.eye_(layer.weight)
+            torch.nn.init.zeros_(layer.bias)
+        self.log_variance = torch.nn.Linear(dim, dim) if variational else None
+        self.of_content = torch.nn.Parameter(torch.zeros(num_features, dim))
 
     def forward(self, summed: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """`summed` (b, dim) input rows -> hidden (b, dim) to meet the decoder rows, and the KL divergence (b,)."""
+        """`summed` (b, dim) rows -> hidden (b, dim) to meet the decoder rows, and the KL divergence (b,), 0 for a regular one."""
         encoded = torch.tanh(summed + self.bias)
-        mean, log_variance = self.mean(encoded), self.log_variance(encoded)
-        kl = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(1)
-        return torch.tanh(self.decode(mean + noise * (0.5 * log_variance).exp())), kl
+        code, kl = self.mean(encoded), torch.zeros(len(summed))
+        if self.log_variance is not None:
+            log_variance = self.log_variance(encoded)
+            kl = 0.5 * (code**2 + log_variance.exp() - 1 - log_variance).sum(1)
+            code = code + noise * (0.5 * log_variance).exp()
+        return torch.tanh(self.decode(code)), kl
 
 
 class _Trainer:
-    """The tables, the network between them, and one pass over the playlists."""
+    """The rows, the network between them, and one pass over the playlists."""
 
-    def __init__(self, recipe: AutoencoderRecipe, interactions: Interactions, seed: int) -> None:
-        self.recipe, self.interactions = recipe, interactions
-        self.random = np.random.default_rng(seed)
-        torch.manual_seed(seed)
-        num_tracks, dim = interactions.num_tracks, recipe.dim
-        self.network = _Network(dim)
-        popularity = torch.from_numpy(np.log((interactions.track_counts + 0.1) / max(len(interactions.tracks), 1)).astype(np.float32))
-        out = torch.cat([torch.randn(num_tracks, dim) * 0.1, popularity[:, None]], dim=1)
-        self.tables = {"in": torch.randn(num_tracks, dim) * 0.1, "out": out}
-        self._dense = torch.optim.Adam(self.network.parameters(), lr=recipe.learning_rate)
-        self._sparse = torch.optim.SparseAdam(list(self.tables.values()), lr=recipe.learning_rate * 2)
-        self._log_chance = torch.from_numpy(self._log_chances())
-
-    def _log_chances(self) -> Floats:
-        """(num_tracks,) how likely each track is in the softmax of a step: in a playlist of a whole batch, or drawn."""
-        lengths, num_tracks = self.interactions.lengths(), self.interactions.num_tracks
-        held_by = np.bincount(self.interactions.tracks[np.repeat(lengths >= 2, lengths)], minlength=num_tracks)
-        playlists = int((lengths >= 2).sum())
-        batch, others = min(self.recipe.batch_size, playlists), playlists - held_by
-        # of the ways to choose a batch, those without a holder; the gammaln of 0 and below is infinite: there is no way
-        ways = gammaln(others + 1) - gammaln(others - batch + 1) - gammaln(playlists + 1) + gammaln(playlists - batch + 1)
-        left_out = np.exp(ways) * (1 - min(self.recipe.negatives / num_tracks, 1))
-        return np.asarray(np.log1p(-left_out.clip(0, 1 - 1e-9)), np.float32)
+    def __init__(self, recipe: AutoencoderRecipe, visible: Visible) -> None:
+        self.recipe, self.interactions = recipe, visible.interactions
+        self.random = np.random.default_rng(visible.seed)
+        torch.manual_seed(visible.seed)
+        self.sampler = Sampler(self.interactions, recipe.batch_size, recipe.negatives, least=2)
+        self.content = torch.from_numpy(visible.content if recipe.content else visible.content[:, :0])
+        self.network = _Network(recipe.dim, self.content.shape[1], recipe.variant == "variational")
+        popularity = np.log((self.interactions.track_counts + 0.1) / max(len(self.interactions.tracks), 1)).astype(np.float32)
+        start = starting_rows(self.interactions, recipe.dim, ROW_SCALE, visible.seed)
+        rows = torch.cat([start, torch.from_numpy(popularity)[:, None]], dim=1)
+        self.learned = SparseTables({"rows": rows}, list(self.network.parameters()), recipe.learning_rate)
+        self._log_chance = torch.from_numpy(self.sampler.log_chances())
 
     def epoch(self, epoch: int) -> float:
-        """The mean loss per playlist over one pass."""
+        """The mean loss per playlist over one pass; each pass takes smaller steps than the one before."""
+        self.learned.slow_down(1 - epoch / self.recipe.epochs)
         annealed = self.recipe.kl_weight * min(1.0, 2 * (epoch + 1) / self.recipe.epochs)
-        playlists = np.flatnonzero(self.interactions.lengths() >= 2)
-        order = self.random.permutation(playlists)
-        batches = range(0, len(order), self.recipe.batch_size)
-        losses = [self._step(order[start : start + self.recipe.batch_size], annealed) for start in batches]
+        losses = [self._step(batch, annealed) for batch in self.sampler.batches(self.random)]
         return float(np.mean(losses)) if losses else 0.0
 
     def _step(self, playlists: np.ndarray, kl_weight: float) -> float:
         """All workers draw the same numbers; each then works on its own share of the batch."""
-        shown = _shown(self.interactions, playlists, self.random)
+        shown = _shown(self.interactions, playlists, self.recipe.input_dropout, self.random)
         noise = torch.from_numpy(self.random.standard_normal((len(playlists), self.recipe.dim), dtype=np.float32))
-        num_tracks = self.interactions.num_tracks
-        drawn = self.random.choice(num_tracks, min(self.recipe.negatives, num_tracks), replace=False, shuffle=False)
         start, stop = parallel.shard(len(playlists))
         held = [self.interactions.tracks_of(p) for p in playlists[start:stop]]
-        sample = parallel.union_over_workers(torch.from_numpy(np.concatenate([*held, drawn]).astype(np.int64)))
-        rows = {name: table[sample].requires_grad_() for name, table in self.tables.items()}
-        loss = self._loss(rows, sample.numpy(), shown[start:stop], held, noise[start:stop], kl_weight) / len(playlists)
-        self._update(loss, rows, sample)
-        return float(parallel.sum_over_workers(loss.detach().clone()))
+        ids = {"rows": self.sampler.draw(held, self.random)}
+        rows = self.learned.rows(ids)
+        loss = self._loss(rows["rows"], ids["rows"], shown[start:stop], held, noise[start:stop], kl_weight) / len(playlists)
+        return self.learned.update(loss, rows, ids)
 
     def _loss(
         self,
-        rows: dict[str, torch.Tensor],
-        sample: np.ndarray,
+        rows: torch.Tensor,
+        sample: torch.Tensor,
         shown: list[Ints],
         held: list[Ints],
         noise: torch.Tensor,
         kl_weight: float,
     ) -> torch.Tensor:
-        """The summed loss of this worker's playlists."""
+        """The summed loss of this worker's playlists; `rows` (s, dim + 1) are those of the tracks `sample` (s,)."""
         if not held:
-            return sum((row.sum() * 0 for row in rows.values()), torch.zeros(()))
-        summed = _summed(rows["in"], [np.searchsorted(sample, tracks) for tracks in shown])
-        hidden, kl = self.network(summed, noise)
-        logits = hidden @ rows["out"][:, :-1].T + rows["out"][:, -1]
+            return rows.sum() * 0
+        vectors, biases = self._with_content(rows[:, :-1], sample), rows[:, -1]
+        hidden, kl = self.network(_summed(vectors, sample, shown), noise)
+        logits = hidden @ vectors.T + biases
         total = torch.logsumexp(logits - self._log_chance[sample], dim=1)
         lengths = torch.tensor([len(tracks) for tracks in held])
         row_of = torch.repeat_interleave(torch.arange(len(held)), lengths)
-        columns = torch.from_numpy(np.searchsorted(sample, np.concatenate(held)))
-        per_entry = total[row_of] - logits[row_of, columns]
+        per_entry = total[row_of] - logits[row_of, places(sample, held)]
         # by the root of the length: long playlists teach more than short ones, but not in proportion
         per_playlist = torch.zeros(len(held)).index_add(0, row_of, per_entry) / lengths.sqrt()
         summed_loss: torch.Tensor = (per_playlist + kl_weight * kl).sum()
         return summed_loss
 
-    def _update(self, loss: torch.Tensor, rows: dict[str, torch.Tensor], sample: torch.Tensor) -> None:
-        self._dense.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        for parameter in self.network.parameters():
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-            parallel.sum_over_workers(parameter.grad)
-        for name, table in self.tables.items():
-            gradient = parallel.sum_over_workers(_gradient(rows[name]))
-            table.grad = torch.sparse_coo_tensor(sample[None], gradient, table.shape, is_coalesced=True, check_invariants=False)
-        self._dense.step()
-        self._sparse.step()  # type: ignore[no-untyped-call]
+    def _with_content(self, rows: torch.Tensor, tracks: torch.Tensor) -> torch.Tensor:
+        """(s, dim) the tracks' own parts and what their content adds; without content nothing is added."""
+        return rows + self.content[tracks] @ self.network.of_content
+
+    def track_vectors(self) -> Floats:
+        """(num_tracks, dim + 1) own part and content in one; of a track that nobody holds the content alone, and its bias."""
+        table = self.learned.tables["rows"]
+        own = table[:, :-1] * torch.from_numpy(self.interactions.track_counts > 0)[:, None]
+        with torch.no_grad():
+            vectors = own + self.content @ self.network.of_content
+        return np.ascontiguousarray(torch.cat([vectors, table[:, -1:]], dim=1).numpy())
 
 
-def _gradient(rows: torch.Tensor) -> torch.Tensor:
-    return torch.zeros_like(rows) if rows.grad is None else rows.grad
-
-
-def _shown(interactions: Interactions, playlists: np.ndarray, random: np.random.Generator) -> list[Ints]:
-    """The part of each playlist the encoder sees: its first tracks or random ones, from one track to nearly all."""
+def _shown(interactions: Interactions, playlists: np.ndarray, dropout: float, random: np.random.Generator) -> list[Ints]:
+    """The part of each playlist the encoder sees: its first tracks or random ones, from one to nearly all, or none."""
     shown = []
     for playlist in playlists:
         tracks = interactions.tracks_of(playlist)
         count = int(np.ceil(random.random() * min(len(tracks) - 1, LONGEST_INPUT)))
-        first = random.random() < 0.5
-        shown.append(tracks[:count] if first else random.permutation(tracks)[:count])
+        first, none = random.random() < 0.5, random.random() < SHOWN_NONE
+        part = (tracks if first else random.permutation(tracks))[: 0 if none else count]
+        shown.append(part[random.random(len(part)) >= dropout])
     return shown
 
 
-def _summed(rows: torch.Tensor, places: list[np.ndarray]) -> torch.Tensor:
-    """(b, dim) the sum of each playlist's input rows over the square root of their number."""
-    lengths = np.array([len(place) for place in places])
-    offsets = torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64))
-    summed = torch.nn.functional.embedding_bag(torch.from_numpy(np.concatenate(places)), rows, offsets, mode="sum")
-    return summed / torch.from_numpy(np.sqrt(np.maximum(lengths, 1)).astype(np.float32))[:, None]
+def _summed(rows: torch.Tensor, sample: torch.Tensor, shown: list[Ints]) -> torch.Tensor:
+    """(b, dim) the sum of the `shown` tracks' rows over the square root of their number; zeros where none is shown."""
+    lengths = torch.tensor([len(tracks) for tracks in shown])
+    offsets = torch.cumsum(lengths, 0) - lengths
+    summed = torch.nn.functional.embedding_bag(places(sample, shown), rows, offsets, mode="sum")
+    return summed / lengths.clamp_min(1).sqrt()[:, None]
 
 
 @dataclass(frozen=True)
 class Autoencoder:
-    """Trained: input rows, the network in plain arrays, decoder rows with their bias as the last coordinate."""
+    """Trained: rows with their bias as the last coordinate, the network in plain arrays."""
 
     recipe: AutoencoderRecipe
     track_vectors: Floats
-    """(num_tracks, dim + 1)"""
-    input_vectors: Floats
-    """(num_tracks, dim)"""
+    """(num_tracks, dim + 1), of encoder and decoder alike."""
     layers: dict[str, Floats]
     index: Index
+
+    @property
+    def track_biases(self) -> Floats:
+        """(num_tracks,) the log of how likely each track is, whatever was shown."""
+        return self.track_vectors[:, -1]
 
     def query_vectors(self, queries: Queries) -> Floats:
         """(q, dim + 1) the decoded mean of each query's seeds and a 1 for the bias; zeros without seeds."""
         vectors = np.zeros((len(queries), self.recipe.dim + 1), np.float32)
         asked = np.flatnonzero(queries.seed_counts()).tolist()
-        summed = [self.input_vectors[s].sum(0) / np.sqrt(len(s)) for s in (queries.seeds_of(i) for i in asked)]
+        summed = [self.track_vectors[s, :-1].sum(0) / np.sqrt(len(s)) for s in (queries.seeds_of(i) for i in asked)]
         if summed:
             encoded = np.tanh(np.stack(summed) + self.layers["bias"])
             vectors[asked, :-1] = np.tanh(self._linear("decode", self._linear("mean", encoded)))
@@ -250,6 +254,6 @@ class Autoencoder:
 
     def save(self, folder: Path) -> dict[str, Any]:
         save_vectors(folder, self.track_vectors)
-        save_array(folder / "input_vectors.npy", self.input_vectors)
         save_file({name: np.ascontiguousarray(layer) for name, layer in self.layers.items()}, folder / LAYERS)
-        return {"kind": "autoencoder", "dimension": self.recipe.dim + 1, "metric": "inner product", **self.index.save(folder)}
+        form = {"kind": "autoencoder", "variant": self.recipe.variant, "content": self.recipe.content}
+        return {**form, "dimension": self.recipe.dim + 1, "metric": "inner product", **self.index.save(folder)}

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from features.content import group_of
 from features.domain import Floats
 from stages.protocols import Report, Visible, require_finite, silent
+from stages.retrieve.choice import with_chosen_index
 from stages.retrieve.content import FAINT, Content
 from stages.retrieve.index import IndexRecipe
 

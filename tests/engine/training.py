@@ -20,7 +20,7 @@ CONFIG = Config(sources=SOURCES, examples=ExamplesConfig(folds=1, share=0.25, ch
 DIVERGES = CONFIG.model_copy(
     update={"sources": SOURCES.model_copy(update={"autoencoder": AutoencoderRecipe(dim=16, epochs=2, learning_rate=1e30)})}
 )
-DIVERGED = "autoencoder in: expected finite numbers, found .* that are not"
+DIVERGED = "autoencoder track vectors: expected finite numbers, found .* that are not"
 
 
 def make_dataset(folder: Path) -> Path:

@@ -43,3 +43,10 @@ def test_the_order_of_a_playlist_survives_what_is_done_with_the_matrix() -> None
     _ = held.matrix.T.tocsr() @ held.matrix
     _ = held.matrix[1:], held.matrix.copy(), held.matrix.toarray()
     assert held.tracks_of(0).tolist() == [3, 1, 2]
+
+
+def test_followers_are_zero_where_nobody_said() -> None:
+    assert Interactions.from_table(table_of([{3: 1}]), ["one", "none"], 4).followers.tolist() == [0, 0]
+    known = Interactions.from_table(table_of([{3: 1}]), ["one", "none"], 4, np.array([7, 2], np.int32))
+    assert known.followers.tolist() == [7, 2]
+    assert worlds.interactions([[1], [2]], 3).followers.tolist() == [0, 0]

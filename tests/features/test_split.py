@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -168,3 +170,8 @@ def test_without_titles_playlists_are_asked_as_histories() -> None:
     split = hide(untitled, np.arange(20, dtype=np.int32), seed=0)
     assert sorted(set(split.queries.seed_counts().tolist())) == [5, 8, 9]
     assert split.queries.titles == ("",) * 20
+
+
+def test_hiding_tracks_leaves_the_followers() -> None:
+    held = replace(worlds.interactions([[0, 1], [2]], 3), followers=np.array([4, 9], np.int32))
+    assert without(held, np.array([0], np.int32), [np.array([1], np.int32)]).followers.tolist() == [4, 9]

@@ -18,6 +18,7 @@ from stages.protocols import RetrieverRecipe
 from stages.retrieve.als import AlsRecipe
 from stages.retrieve.autoencoder import AutoencoderRecipe
 from stages.retrieve.contractive import ContractiveRecipe
+from stages.retrieve.factorization import FactorizationRecipe
 from stages.retrieve.index import IndexRecipe
 from stages.retrieve.transformer import TransformerRecipe
 from tests import worlds
@@ -30,6 +31,9 @@ RECIPES: dict[str, RetrieverRecipe] = {
     # 83 tracks in batches of 41: the last batch is one track
     "transformer": TransformerRecipe(dim=8, layers=1, heads=2, epochs=4, tracks_per_epoch=83, batch_size=41, learning_rate=0.01),
     "als by annoy": AlsRecipe(dim=6, sweeps=5, confidence=10, index=IndexRecipe(at=3)),
+    "regular": AutoencoderRecipe(dim=6, epochs=4, batch_size=8, negatives=20, learning_rate=0.01, variant="regular", input_dropout=0.5),
+    "hybrid": AutoencoderRecipe(dim=6, epochs=4, batch_size=8, negatives=20, learning_rate=0.01, content=True),
+    "factorization": FactorizationRecipe(dim=6, epochs=4, batch_size=8, negatives=20, learning_rate=0.01),
 }
 FEW_ROWS = (0, 1, 2, 5)
 

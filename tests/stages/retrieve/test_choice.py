@@ -29,13 +29,12 @@ class Recipe:
 class Source:
     """As small as a source with an index can be: a query is the mean of its seeds."""
 
-    recipe: Recipe
     vectors: Floats
     index: Index
 
     @classmethod
     def of(cls, recipe: IndexRecipe, vectors: Floats, tracks: Ints) -> Source:
-        return cls(Recipe(recipe), vectors, recipe.build(vectors, tracks, seed=5))
+        return cls(vectors, recipe.build(vectors, tracks, seed=5))
 
     def query_vectors(self, queries: Queries) -> Floats:
         means = [self.vectors[queries.seeds_of(i)].mean(axis=0) for i in range(len(queries))]
@@ -48,7 +47,7 @@ def chosen(recipe: IndexRecipe, vectors: Floats, tracks: Ints | None = None, **c
     random = np.random.default_rng(1)
     playlists = [random.choice(tracks, min(4, len(tracks)), replace=False).tolist() for _ in range(40)]
     visible = Visible(**{**vars(worlds.visible(worlds.interactions(playlists, len(vectors)))), **changes})
-    return with_chosen_index(Source.of(recipe, vectors, tracks), visible).index
+    return with_chosen_index(Source.of(recipe, vectors, tracks), recipe, visible).index
 
 
 def unit(rows: int = 4_000, dim: int = 8) -> Floats:
