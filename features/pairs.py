@@ -110,7 +110,9 @@ OVERLAP_FEATURES = (
     "same_album_from_end",
 )
 COMPANY_FEATURES = ("company_max", "company_mean", "company_last", "company_seeds", "company_confidence")
-UNION_FEATURES = ("proposed_by", "best_rank")
+UNION_FEATURES = ("proposed_by", "best_rank", "reciprocal_ranks", "relative_reciprocal_ranks")
+RANK_OFFSET = 60
+"""Of reciprocal rank fusion (Cormack, Clarke and Buettcher 2009): how flat the top of a list is."""
 
 
 @dataclass(frozen=True)
@@ -255,4 +257,7 @@ def _union(candidates: Candidates) -> Floats:
     ranks = np.stack(list(candidates.ranks.values()), axis=1)  # (candidates, sources)
     proposed = ranks > 0
     best = np.where(proposed, ranks, np.iinfo(np.int32).max).min(axis=1)
-    return np.stack([proposed.sum(axis=1), best], axis=1).astype(np.float32)
+    reciprocal = np.where(proposed, 1 / (RANK_OFFSET + ranks), 0).sum(axis=1)
+    most = np.maximum.reduceat(np.append(reciprocal, 0), candidates.offsets[:-1]) if len(candidates) else reciprocal
+    relative = reciprocal / np.maximum(most[candidates.query_of()], 1e-9)
+    return np.stack([proposed.sum(axis=1), best, reciprocal, relative], axis=1).astype(np.float32)

@@ -231,7 +231,14 @@ def _about_both(world: PlainWorld, query: PlainQuery, track: int) -> dict[str, f
         "company.company_confidence": _mean(shared) / max(len(held_by[track]), 1),
         "union.proposed_by": len(ranks),
         "union.best_rank": min(ranks),
+        "union.reciprocal_ranks": _reciprocal_ranks(query, track),
+        "union.relative_reciprocal_ranks": _reciprocal_ranks(query, track)
+        / max(_reciprocal_ranks(query, other) for of_source in query.proposed.values() for other in of_source),
     }
+
+
+def _reciprocal_ranks(query: PlainQuery, track: int) -> float:
+    return sum(1 / (60 + of_source[track][0]) for of_source in query.proposed.values() if track in of_source)
 
 
 def _mean(values: Sequence[float]) -> float:
