@@ -5,7 +5,7 @@ the size, the recall against exact search and the milliseconds a query, alone an
 length of list, and the circumstances. Three ways to give Annoy vectors of unequal lengths are compared: lifted onto a
 sphere, as the product does it; in shells of similar length with a sphere each (Yan, Li, Dai, Chen and Cheng 2018,
 "Norm-Ranging LSH for Maximum Inner Product Search"); and Annoy's own dot product. One thread, CPU time, so that a busy
-machine does not blur the figures. Later `segue bench retrieval`.
+machine does not blur the figures.
 
     OMP_NUM_THREADS=1 python -m benchmarks.retrieval DATASET --out retrieval.json
 """

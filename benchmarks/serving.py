@@ -2,7 +2,7 @@
 
 Input: an artifact and a challenge file whose playlists are asked over HTTP on the loopback interface. Output: one JSON
 with every figure and the circumstances it was measured under. The clients share the machine with the service, so that
-figures are a lower bound. Later `segue bench serving`.
+figures are a lower bound.
 
     python -m benchmarks.serving ARTIFACT --challenge challenge_dev.json --out serving.json
 """

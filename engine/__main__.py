@@ -117,7 +117,7 @@ def train(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="What `segue ingest` wrote.")],
     out: Annotated[Path, typer.Option(metavar="ARTIFACT", help="The artifact to write; an older artifact is replaced.")],
     config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Settings in YAML; the defaults are those that win on real data.")
+        Path | None, typer.Option(metavar="FILE", help="YAML, or a preset's name; the defaults are those that win on real data.")
     ] = None,
     workers: Annotated[int, typer.Option(min=0, max=1024, help="Ray Train workers; 0 trains in this process, without a cluster.")] = 1,
     storage: Annotated[Path | None, typer.Option(metavar="DIR", help="Where unfinished work is kept, to resume from.")] = None,
@@ -201,6 +201,25 @@ def serve(
     from engine.serve import serve_forever
 
     serve_forever(artifact, topology.value, port, typer.echo)
+
+
+@app.command(
+    epilog="Example: segue bench serving artifact --challenge challenge.json --out serving.json",
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def bench(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Which; none: what there is.")] = None,
+) -> None:
+    """Measure: `segue bench` lists what there is; all after NAME goes to that benchmark."""
+    from engine.bench import benchmarks, run
+
+    if name is None or name == "--help":
+        show_rows("segue bench NAME …", ["name", "question"], [[found, question] for found, question in benchmarks().items()])
+        typer.echo(f"{context.command.epilog}\n`segue bench NAME --help` says what a benchmark takes.")
+        return
+    sys.exit(run(name, context.args))
 
 
 @app.command(epilog="Example: segue demo --keep demo-files")

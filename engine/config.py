@@ -1,6 +1,6 @@
 """The configuration: small, typed, frozen; an unknown key is refused.
 
-Input: a YAML file, or nothing. Output: a Config whose defaults are the setting that wins on real playlists.
+Input: a YAML file, the name of a preset, or nothing. Output: a Config whose defaults are the setting that wins on real playlists.
 Knows the recipes of the stages and no artifact.
 """
 
@@ -28,6 +28,9 @@ from stages.retrieve.related import RelatedRecipe
 from stages.retrieve.same import AlbumRecipe, ArtistRecipe
 from stages.retrieve.title import TitleRecipe
 from stages.retrieve.transformer import TransformerRecipe
+
+PRESETS = Path(__file__).parent / "presets"
+"""Settings with a name: `NAME.yaml` each."""
 
 
 class _Part(BaseModel):
@@ -132,9 +135,11 @@ class Config(_Part):
 
 
 def read_config(path: Path | None) -> Config:
-    """The defaults, with what the YAML file at `path` says otherwise; an unknown key or bad value is a SegueError."""
+    """The defaults, with what the YAML file at `path`, or the preset of that name, says otherwise; an unknown key or bad value is
+    a SegueError."""
     if path is None:
         return Config()
+    path = _file(path)
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -147,3 +152,17 @@ def read_config(path: Path | None) -> Config:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         raise SegueError(f"{path}: {name}: {first['msg']}, found {first['input']!r}. See `segue train --help`") from error
+
+
+def presets() -> list[str]:
+    """The names that `read_config` knows."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def _file(path: Path) -> Path:
+    """A word that is no file is the name of a preset."""
+    if path.suffix or len(path.parts) != 1 or path.is_file():
+        return path
+    if path.name not in presets():
+        raise SegueError(f"--config: expected a YAML file or a preset ({', '.join(presets())}), found {path}")
+    return PRESETS / f"{path.name}.yaml"

@@ -68,6 +68,11 @@ def staged(report: Report, stage: str) -> Report:
     return lambda phase, done, figures: report(f"{stage} {phase}".strip(), done, figures)
 
 
+def named(report: Report, source: str) -> Report:
+    """A report by a source's name in the config, whatever its recipe calls it: two sources may be of one kind."""
+    return lambda _, done, figures: report(source, done, figures)
+
+
 def visible(dataset: Dataset, interactions: Interactions, config: Config, *, serves: bool = True) -> Visible:
     """What may be learned from: `interactions` is the dataset's own, or what a Split left visible of it. Masked sources do
     not serve: they make examples, by exact indexes, unless the config names another."""
@@ -90,7 +95,7 @@ def masked(dataset: Dataset, config: Config, fold: int = 0) -> Split:
 
 
 def fit_sources(data: Visible, config: Config, report: Report = silent) -> dict[str, Retriever]:
-    return {name: recipe.fit(data, report) for name, recipe in config.sources.recipes().items()}
+    return {name: recipe.fit(data, named(report, name)) for name, recipe in config.sources.recipes().items()}
 
 
 def masked_pipeline(dataset: Dataset, split: Split, config: Config, report: Report = silent, fusion: Fusion | None = None) -> Pipeline:

@@ -137,7 +137,7 @@ def _fit_source(work: Work, stage: str, name: str, data: Visible, report: Report
     if _on_all_workers(work.run.has(phase)):
         report(name, 1.0, {})
         return
-    source = work.config.sources.recipes()[name].fit(data, report)
+    source = work.config.sources.recipes()[name].fit(data, fit.named(report, name))
     if parallel.worker_rank() == 0:
         keep_source(work.run, phase, source)
     _on_all_workers(True)  # nobody looks for the files before they are there
