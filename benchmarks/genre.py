@@ -37,7 +37,7 @@ K = 10
 HELD_OUT = 0.1
 ALIKE = GroupWeights(artist=0, genre=1, audio=1, duration=0.1, popularity=0.1, year=0.1, explicit=0.1, missing=0)
 """For whoever asks for genre and sound and not for playlists, which the default weights were chosen on."""
-RECIPES: Mapping[str, RetrieverRecipe] = {
+RECIPES: Mapping[str, Any] = {
     "cosine, default weights": CosineRecipe(dim=1024),
     "cosine, genre and audio alike": CosineRecipe(dim=1024, weights=ALIKE),
     "contractive": ContractiveRecipe(),
@@ -89,14 +89,14 @@ def losses(recipe: ContractiveRecipe, visible: Visible) -> dict[str, float]:
         return {name: round(float(model.loss(part, recipe.jacobian_weight)) / len(part), 6) for name, part in both.items()}
 
 
-def report(tracks: Path, queries: int, seed: int) -> dict[str, Any]:
+def report(tracks: Path, queries: int, seed: int, recipes: Mapping[str, Any] = RECIPES) -> dict[str, Any]:
     """Every model, with the genre among its features and without, asked with the same random tracks."""
     result: dict[str, Any] = {}
     for name, with_genre in (("with genre among the features", True), ("without genre", False)):
         visible = world(tracks, with_genre, seed)
         asked = np.random.default_rng(seed).choice(visible.num_tracks, min(queries, visible.num_tracks), replace=False)
-        models = {model: measure(recipe, visible, asked) for model, recipe in RECIPES.items()}
-        models["contractive"] |= losses(ContractiveRecipe(), visible)
+        models = {model: measure(recipe, visible, asked) for model, recipe in recipes.items()}
+        models["contractive"] |= losses(recipes["contractive"], visible)
         result[name] = {"tracks": visible.num_tracks, "features": visible.content.shape[1], "queries": len(asked), "models": models}
     return result
 

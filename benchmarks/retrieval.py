@@ -35,7 +35,7 @@ from stages.retrieve import topk
 from stages.retrieve.als import AlsRecipe
 from stages.retrieve.approximate import ApproximateIndex, search_ns
 from stages.retrieve.choice import sample_queries
-from stages.retrieve.content import ContractiveRecipe
+from stages.retrieve.contractive import ContractiveRecipe
 from stages.retrieve.exact import ExactIndex
 from stages.retrieve.index import Index
 

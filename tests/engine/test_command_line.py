@@ -29,7 +29,7 @@ def test_synth_ingest_describe(segue: Segue, tmp_path: Path) -> None:
     assert all(heading in out for heading in ("counts", "tracks per playlist", "playlists per track", "known of the tracks", "sparsity"))
 
 
-@pytest.mark.parametrize("command", ["synth", "ingest", "describe", "train", "evaluate", "recommend", "serve", "demo"])
+@pytest.mark.parametrize("command", ["synth", "ingest", "describe", "train", "evaluate", "recommend", "serve", "bench", "demo"])
 def test_every_command_has_an_example(segue: Segue, command: str) -> None:
     code, out, _ = segue(command, "--help")
     assert code == 0
