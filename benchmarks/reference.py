@@ -2,7 +2,7 @@
 
 Input: a dataset of playlists (sessions, streaming), a dataset whose tracks have albums (factorization), a table of tracks
 with audio features and a genre (content, contractive); a system without its input is left out. Output: one table, and one
-JSON with the figures, the pairs that stand the other way round, and the circumstances. Playlists are asked as histories:
+JSON with, for each system, the figures, the pairs that stand the other way round, and the circumstances. Playlists are asked as histories:
 some of their tracks are shown, the others are right. Genre and ablations can be taken from raw results that are there.
 
     segue bench reference --playlists DATASET --albums DATASET --tracks TRACKS.parquet --out reference.json
@@ -129,9 +129,9 @@ def needed(losses: list[float]) -> int:
     return next((sweep for sweep, gain in enumerate(gains, start=1) if gain < SETTLED), len(losses))
 
 
-def content(result: Mapping[str, Any]) -> System:
+def content(raw: Mapping[str, Any]) -> System:
     """From the raw result of `benchmarks/genre.py`: with the genre among the features, as theirs had it."""
-    measured = result["with genre among the features"]
+    measured = raw["figures"]["with genre among the features"]
     models = measured["models"]
     of = {"cosine": models["cosine, genre and audio alike"], "transformer": models["transformer"], "autoencoder": models["contractive"]}
     figures = {
@@ -140,15 +140,15 @@ def content(result: Mapping[str, Any]) -> System:
         "autoencoder's loss": {part: of["autoencoder"][f"{part}_loss"] for part in ("train", "validation")},
         "mean similarity": {"autoencoder": of["autoencoder"]["mean_similarity"]},
     }
-    return {"tracks": measured["tracks"], "queries": measured["queries"], "figures": figures}
+    return {**_measured_with(raw), "tracks": measured["tracks"], "queries": measured["queries"], "figures": figures}
 
 
 SETTINGS = {"batch_size": "batch", "learning_rate": "rate", "hidden_layers": "hidden layers", "dim": "units"}
 
 
-def ablations(runs: list[Mapping[str, Any]]) -> System:
+def ablations(raw: Mapping[str, Any]) -> System:
     """From the raw result of `benchmarks/contractive.py`."""
-    losses = {json.dumps(run["changes"], sort_keys=True): run["loss_percent"] for run in runs}
+    losses = {json.dumps(run["changes"], sort_keys=True): run["loss_percent"] for run in raw["figures"]}
     start = losses["{}"]
     figures: dict[str, dict[str, float]] = {}
     for setting, values in contractive.CHANGES.items():
@@ -157,7 +157,12 @@ def ablations(runs: list[Mapping[str, Any]]) -> System:
         figures[f"loss in %, {SETTINGS[setting]}"] = {str(value): loss for value, loss in sorted({**changed, at_start: start}.items())}
     best = losses[json.dumps(dict(contractive.RECOMMENDED), sort_keys=True)]
     figures["loss in %, recommended"] = {"start": start, "batch 4, rate 0.001": best}
-    return {"figures": figures}
+    return {**_measured_with(raw), "figures": figures}
+
+
+def _measured_with(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a raw result that was there before; this one's own where it is new."""
+    return {"circumstances": raw["circumstances"]} if "circumstances" in raw else {}
 
 
 SYSTEMS: Mapping[str, tuple[tuple[str, ...], Callable[[argparse.Namespace], System], Figures]] = {
@@ -172,11 +177,6 @@ SYSTEMS: Mapping[str, tuple[tuple[str, ...], Callable[[argparse.Namespace], Syst
     "contractive": (("contractive", "tracks"), lambda chosen: ablations(_ablations(chosen)), published.CONTRACTIVE),
 }
 """Each system by name: the arguments one of which it needs, how it is measured, and what was published."""
-
-
-def judged(system: System, theirs: Figures) -> System:
-    """With the published figures, and per figure the pairs of theirs that ours turn round."""
-    return {**system, "published": theirs, "turned": published.turned(theirs, system["figures"])}
 
 
 def rows(systems: Mapping[str, System]) -> list[list[str]]:
@@ -197,55 +197,76 @@ def _verdict(turned: list[str] | None) -> str:
 
 
 def main() -> None:
+    chosen = _arguments().parse_args()
+    try:
+        for name in wanted(chosen):
+            keep(chosen.out, name, measure(name, chosen))
+    except SegueError as error:
+        print(f"segue bench reference: {error}", file=sys.stderr)
+        sys.exit(2)
+    show_rows("here (published)", ["system", "figure", "of each", "order repeats"], rows(kept(chosen.out)))
+
+
+def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--playlists", type=Path, metavar="DATASET", help="for sessions and streaming")
     parser.add_argument("--albums", type=Path, metavar="DATASET", help="for factorization: its tracks have albums")
     parser.add_argument("--tracks", type=Path, metavar="FILE", help="for content and contractive: audio features and genres")
     parser.add_argument("--genre", type=Path, metavar="JSON", help="the result of `segue bench genre`, instead of measuring")
     parser.add_argument("--contractive", type=Path, metavar="JSON", help="the result of `segue bench contractive`, instead of measuring")
+    parser.add_argument("--only", choices=list(SYSTEMS), nargs="+", help="of the systems that have their input")
     parser.add_argument("--queries", type=int, default=1_000, help="playlists, and tracks, that ask")
     parser.add_argument("--sample", type=int, default=10_000, help="tracks of the ablations")
     parser.add_argument("--small", action="store_true", help="tiny models: only to see that it runs")
     parser.add_argument("--out", type=Path, default=Path("reference.json"))
-    chosen = parser.parse_args()
-    try:
-        systems = measure(chosen)
-    except SegueError as error:
-        parser.exit(2, f"segue bench reference: {error}\n")
-    show_rows("here (published)", ["system", "figure", "of each", "order repeats"], rows(systems))
-    result = {"circumstances": circumstances(), "command": sys.argv[1:], "systems": systems}
-    chosen.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return parser
 
 
-def measure(chosen: argparse.Namespace) -> dict[str, System]:
-    """Every system whose input there is."""
-    inputs = {name: [getattr(chosen, flag) for flag in flags] for name, (flags, _, _) in SYSTEMS.items()}
-    if not any(any(given) for given in inputs.values()):
-        raise SegueError("expected at least one of --playlists, --albums, --tracks, --genre and --contractive, found none")
-    systems = {}
-    for name, (_, make, theirs) in SYSTEMS.items():
-        if any(inputs[name]):
-            systems[name] = judged(make(chosen), theirs)
-            print(name, json.dumps(systems[name]["figures"]), file=sys.stderr, flush=True)
-    return systems
+def wanted(chosen: argparse.Namespace) -> list[str]:
+    """The systems that have their input, of those asked for."""
+    found = [name for name in chosen.only or SYSTEMS if any(getattr(chosen, flag) for flag in SYSTEMS[name][0])]
+    if not found:
+        raise SegueError("expected at least one of --playlists, --albums, --tracks, --genre and --contractive, found none that is of use")
+    return found
+
+
+def measure(name: str, chosen: argparse.Namespace) -> System:
+    """With the published figures, per figure the pairs of theirs that ours turn round, and how it was measured."""
+    _, make, theirs = SYSTEMS[name]
+    system = make(chosen)
+    compared = {"published": theirs, "turned": published.turned(theirs, system["figures"])}
+    return {"circumstances": circumstances(), "command": sys.argv[1:], **system, **compared}
+
+
+def keep(out: Path, name: str, system: System) -> None:
+    """At once: a later one may fail. What the file says of other systems stays."""
+    systems = {**kept(out), name: system}
+    ordered = {name: systems[name] for name in SYSTEMS if name in systems}
+    out.write_text(json.dumps({"systems": ordered}, indent=1) + "\n", encoding="utf-8")
+
+
+def kept(out: Path) -> dict[str, System]:
+    found: dict[str, System] = json.loads(out.read_text(encoding="utf-8"))["systems"] if out.exists() else {}
+    return found
 
 
 def _genre(chosen: argparse.Namespace) -> Mapping[str, Any]:
     if chosen.genre:
-        return _figures(chosen.genre)
+        return _raw(chosen.genre)
     recipes = {name: small(recipe) for name, recipe in genre.RECIPES.items()} if chosen.small else genre.RECIPES
-    return genre.report(chosen.tracks, chosen.queries, 0, recipes)
+    return {"figures": genre.report(chosen.tracks, chosen.queries, 0, recipes)}
 
 
-def _ablations(chosen: argparse.Namespace) -> list[Mapping[str, Any]]:
+def _ablations(chosen: argparse.Namespace) -> Mapping[str, Any]:
     if chosen.contractive:
-        return list(_figures(chosen.contractive))
+        return _raw(chosen.contractive)
     inputs, _ = contractive.inputs_of(chosen.tracks, chosen.sample, 0)
-    return [contractive.measure(changes, inputs, 0) for changes in contractive.settings()]
+    return {"figures": [contractive.measure(changes, inputs, 0) for changes in contractive.settings()]}
 
 
-def _figures(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))["figures"]
+def _raw(path: Path) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
 
 
 if __name__ == "__main__":

@@ -33,32 +33,41 @@ def chosen(tmp_path_factory: pytest.TempPathFactory) -> argparse.Namespace:
     ingest([folder / "mpd.zip"], folder / "dataset", folder / "audio_features.parquet")
     sizes = {"queries": 40, "sample": 60, "small": True}
     files = {"playlists": folder / "dataset", "albums": folder / "dataset", "tracks": folder / "audio_features.parquet"}
-    return argparse.Namespace(**sizes, **files, genre=None, contractive=None)
+    return argparse.Namespace(**sizes, **files, genre=None, contractive=None, only=None)
 
 
-def test_all_five_are_measured_and_stand_beside_the_published(chosen: argparse.Namespace) -> None:
-    systems = reference.measure(chosen)
-    assert list(systems) == ["sessions", "factorization", "streaming", "content", "contractive"]
+def test_all_five_are_measured_and_stand_beside_the_published(chosen: argparse.Namespace, tmp_path: Path) -> None:
+    assert reference.wanted(chosen) == ["sessions", "factorization", "streaming", "content", "contractive"]
+    for name in reversed(reference.wanted(chosen)):
+        reference.keep(tmp_path / "out.json", name, reference.measure(name, chosen))
+    systems = reference.kept(tmp_path / "out.json")
+    assert list(systems) == reference.wanted(chosen)
     for name, system in systems.items():
         for figure, theirs in system["published"].items():
             assert set(theirs) <= set(system["figures"][figure]), (name, figure)
         assert system["turned"] == published.turned(system["published"], system["figures"])
-    assert json.loads(json.dumps(systems)) == systems
+        assert {"circumstances", "command"} <= set(system)
     assert systems["sessions"]["figures"]["personalization@10"]["popular"] < 0.5
     assert systems["streaming"]["figures"]["Annoy's recall@500"]["exact"] == 1
     assert len(reference.rows(systems)) == sum(len(system["figures"]) for system in systems.values())
 
 
+def only(**given: object) -> argparse.Namespace:
+    return argparse.Namespace(**{**dict.fromkeys(("playlists", "albums", "tracks", "genre", "contractive", "only")), **given})
+
+
 def test_raw_results_that_are_there_are_taken(tmp_path: Path) -> None:
     runs = [{"changes": changes, "loss_percent": 1.0 + i} for i, changes in enumerate(reference.contractive.settings())]
-    (tmp_path / "contractive.json").write_text(json.dumps({"figures": runs}))
-    given = argparse.Namespace(playlists=None, albums=None, tracks=None, genre=None, contractive=tmp_path / "contractive.json")
-    [system] = reference.measure(given).values()
+    (tmp_path / "raw.json").write_text(json.dumps({"circumstances": {"measured": "before"}, "figures": runs}))
+    chosen = only(contractive=tmp_path / "raw.json")
+    assert reference.wanted(chosen) == ["contractive"]
+    system = reference.measure("contractive", chosen)
+    assert system["circumstances"] == {"measured": "before"}
     assert system["figures"]["loss in %, batch"] == {"4": 2.0, "10": 1.0, "20": 3.0}
     assert system["turned"]["loss in %, batch"] == ["10 > 4"]
 
 
-def test_nothing_to_measure_is_an_error() -> None:
-    nothing = argparse.Namespace(playlists=None, albums=None, tracks=None, genre=None, contractive=None)
+@pytest.mark.parametrize("chosen", [only(), only(playlists=Path("d"), only=["content"])])
+def test_nothing_to_measure_is_an_error(chosen: argparse.Namespace) -> None:
     with pytest.raises(SegueError, match=r"expected at least one of --playlists.* found none"):
-        reference.measure(nothing)
+        reference.wanted(chosen)
