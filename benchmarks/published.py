@@ -35,8 +35,8 @@ CONTRACTIVE: Figures = {
 
 
 def turned(published: Figures, ours: Figures) -> dict[str, list[str]]:
-    """Per published figure the pairs `a > b` of theirs of which ours is not so; what they found equal has no order."""
-    return {name: _pairs(theirs, ours.get(name, {})) for name, theirs in published.items() if len(theirs) > 1}
+    """Per published figure that has an order the pairs `a > b` of theirs of which ours is not so; what they found equal has none."""
+    return {name: _pairs(theirs, ours.get(name, {})) for name, theirs in published.items() if len(set(theirs.values())) > 1}
 
 
 def _pairs(theirs: Mapping[str, float], ours: Mapping[str, float]) -> list[str]:

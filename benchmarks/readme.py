@@ -56,12 +56,35 @@ def _failures(run: Result) -> list[str]:
     return [str(run["errors"]), str(run["degraded"])]
 
 
+def reference(result: Result) -> str:
+    """The result of `benchmarks/reference.py`: per published figure ours beside theirs, and whether their order repeats."""
+    rows = [
+        [name, figure, _beside(ours, system["published"][figure]), _order(system["turned"].get(figure))]
+        for name, system in result["systems"].items()
+        for figure, ours in system["figures"].items()
+        if figure in system["published"]
+    ]
+    made: dict[str, list[str]] = {}
+    for name, system in result["systems"].items():
+        made.setdefault(_made_with(system), []).append(name)
+    said = [f"{', '.join(names)}: {circumstances}" for circumstances, names in made.items()]
+    return "\n".join([_table(["system", "figure", "here (published)", "order repeats"], rows, words=True), "", *said])
+
+
+def _beside(ours: Mapping[str, float], theirs: Mapping[str, float]) -> str:
+    return ", ".join(f"{of} {value:.4g} ({theirs[of]:.4g})" if of in theirs else f"{of} {value:.4g}" for of, value in ours.items())
+
+
+def _order(turned: list[str] | None) -> str:
+    return "" if turned is None else f"not {', '.join(turned)}" if turned else "yes"
+
+
 METRICS = ("r_precision", "ndcg@500", "recall@500", "map@10")
-SECTIONS: Mapping[str, Callable[[Result], str]] = {"quality": quality, "serving": serving}
+SECTIONS: Mapping[str, Callable[[Result], str]] = {"quality": quality, "serving": serving, "reference": reference}
 
 
-def _table(columns: list[str], rows: list[list[str]]) -> str:
-    lines = [columns, ["---", *("---:" for _ in columns[1:])], *rows]
+def _table(columns: list[str], rows: list[list[str]], words: bool = False) -> str:
+    lines = [columns, ["---", *("---" if words else "---:" for _ in columns[1:])], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

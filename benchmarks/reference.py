@@ -2,8 +2,9 @@
 
 Input: a dataset of playlists (sessions, streaming), a dataset whose tracks have albums (factorization), a table of tracks
 with audio features and a genre (content, contractive); a system without its input is left out. Output: one table, and one
-JSON with, for each system, the figures, the pairs that stand the other way round, and the circumstances. Playlists are asked as histories:
-some of their tracks are shown, the others are right. Genre and ablations can be taken from raw results that are there.
+JSON with, for each system, the figures, the pairs that stand the other way round, and the circumstances. Playlists are asked
+as histories: some of their tracks are shown, the others are right. Genre and ablations can be taken from raw results that
+are there.
 
     segue bench reference --playlists DATASET --albums DATASET --tracks TRACKS.parquet --out reference.json
 """
