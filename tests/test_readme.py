@@ -16,7 +16,7 @@ from tests.command_line import Segue
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SMALL = """
-sources: {als: {dim: 8, sweeps: 2}, autoencoder: null, content: {dim: 4, epochs: 1}}
+sources: {als: {dim: 8, sweeps: 2}, autoencoder: null, content: {kind: contractive, dim: 4, epochs: 1}}
 examples: {playlists: 60, misses: 40}
 ranker: {trees: 5, leaves: 7, least_examples_per_leaf: 5}
 """

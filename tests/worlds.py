@@ -152,6 +152,7 @@ def checkerboard(num_playlists: int = 60, num_held: int = 280, num_cold: int = 4
 
 SMALL = Config(
     seed=3,
+    alternatives={},
     sources=SourcesConfig(
         als=AlsRecipe(dim=8, sweeps=4, confidence=10),
         related=RelatedRecipe(factors=AlsRecipe(dim=4, sweeps=4, confidence=10)),

@@ -24,6 +24,7 @@ from tests.command_line import Segue
 os.environ.update(ENVIRONMENT)  # read by the whole cluster, so before any test starts one
 
 TINY = Config(
+    alternatives={},
     sources=SourcesConfig(
         als=AlsRecipe(dim=16, sweeps=3),
         autoencoder=AutoencoderRecipe(dim=8, epochs=1, negatives=100),
@@ -54,7 +55,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_artifact(world: Path) -> Path:
     dataset = Dataset.open(world / "dataset")
-    save_model(train(dataset, TINY), dataset, TINY, world / "artifact")
+    save_model(train(dataset, TINY), dataset, world / "artifact")
     return world / "artifact"
 
 

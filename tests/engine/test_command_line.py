@@ -82,7 +82,7 @@ SMALL = """
 sources:
   als: {dim: 8, sweeps: 2}
   autoencoder: null
-  content: {dim: 4, epochs: 1}
+  content: {kind: contractive, dim: 4, epochs: 1}
 examples: {playlists: 60, misses: 40}
 ranker: {trees: 5, leaves: 7, least_examples_per_leaf: 5}
 """

@@ -39,7 +39,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Nobody writes into it."""
     path = tmp_path_factory.mktemp("model") / "artifact"
     made = worlds.training()
-    save_model(made.trained, made.dataset, SMALL, path)
+    save_model(made.trained, made.dataset, path)
     return path
 
 
@@ -152,7 +152,7 @@ def test_it_is_described_how_each_index_was_chosen(model: Model) -> None:
 
 
 def test_a_model_saved_twice_is_the_same_version(made: Training, model: Model, tmp_path: Path) -> None:
-    assert save_model(made.trained, made.dataset, SMALL, tmp_path / "again").version == model.artifact.manifest.version
+    assert save_model(made.trained, made.dataset, tmp_path / "again").version == model.artifact.manifest.version
 
 
 def test_an_opened_model_is_saved_again_the_same(made: Training, saved: Path, model: Model, tmp_path: Path) -> None:

@@ -20,7 +20,12 @@ SOURCES = SourcesConfig(
     content=ContractiveRecipe(epochs=2),
     related=RelatedRecipe(factors=AlsRecipe(dim=8, sweeps=2)),
 )
-CONFIG = Config(sources=SOURCES, examples=ExamplesConfig(folds=1, share=0.25, check_share=0.3), ranker=LambdaMartRecipe(trees=20))
+CONFIG = Config(
+    alternatives={"als": ({"dim": 24},)},
+    sources=SOURCES,
+    examples=ExamplesConfig(folds=1, share=0.25, check_share=0.3),
+    ranker=LambdaMartRecipe(trees=20),
+)
 DIVERGES = CONFIG.model_copy(
     update={"sources": SOURCES.model_copy(update={"autoencoder": AutoencoderRecipe(dim=16, epochs=2, learning_rate=1e30)})}
 )
