@@ -33,7 +33,7 @@ from features.arrays import RETRAIN
 from features.domain import SegueError
 from features.files import flush, flush_tree
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 SUFFIXES = (".json", ".npy", ".safetensors", ".parquet", ".ann", ".txt")
 """Plain formats only: none of them can run code when it is read."""
@@ -84,7 +84,7 @@ class FileEntry(BaseModel):
 class Manifest(Description):
     """All that `manifest.json` says; an unknown key is refused."""
 
-    format_version: Literal[1]
+    format_version: Literal[2]
     version: str
     """Names the model: the first 12 hex digits of the sha256 of all else that is said here but `created` and every `latency_ms`."""
     created: AwareDatetime

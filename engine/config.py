@@ -6,15 +6,16 @@ Knows the recipes of the stages and no artifact.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from functools import reduce
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from features.content import ContentRecipe
 from features.domain import SegueError
-from stages.protocols import RetrieverRecipe
 from stages.rank.lambdamart import LambdaMartRecipe
 from stages.retrieve.als import AlsRecipe
 from stages.retrieve.autoencoder import AutoencoderRecipe
@@ -26,6 +27,7 @@ from stages.retrieve.neighbours import NeighboursRecipe
 from stages.retrieve.popularity import PopularityRecipe
 from stages.retrieve.related import RelatedRecipe
 from stages.retrieve.same import AlbumRecipe, ArtistRecipe
+from stages.retrieve.slim import SlimRecipe
 from stages.retrieve.title import TitleRecipe
 from stages.retrieve.transformer import TransformerRecipe
 
@@ -37,10 +39,21 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-ContentSource = Annotated[CosineRecipe | ContractiveRecipe | TransformerRecipe, Field(discriminator="kind")]
+def _content_kind(value: object) -> object:
+    """Cosine, where the file does not say."""
+    return value.get("kind", "cosine") if isinstance(value, dict) else getattr(value, "kind", None)
+
+
+ContentSource = Annotated[
+    Annotated[CosineRecipe, Tag("cosine")]
+    | Annotated[ContractiveRecipe, Tag("contractive")]
+    | Annotated[TransformerRecipe, Tag("transformer")],
+    Discriminator(_content_kind),
+]
 Recipe = Annotated[
     AlsRecipe
     | GraphRecipe
+    | SlimRecipe
     | RelatedRecipe
     | AutoencoderRecipe
     | FactorizationRecipe
@@ -66,7 +79,7 @@ class SourcesConfig(_Part):
     only: tuple[str, ...] | None = None
     """The sources that are used, popularity besides; null: all of them."""
     als: AlsRecipe | None = AlsRecipe()
-    graph: GraphRecipe | None = GraphRecipe()
+    slim: SlimRecipe | None = SlimRecipe()
     related: RelatedRecipe | None = RelatedRecipe()
     autoencoder: AutoencoderRecipe | None = AutoencoderRecipe()
     content: ContentSource | None = CosineRecipe()
@@ -84,11 +97,11 @@ class SourcesConfig(_Part):
             raise ValueError(f"expected names among {', '.join(self._all())}, found {', '.join(missing)}")
         return self
 
-    def _all(self) -> dict[str, RetrieverRecipe]:
+    def _all(self) -> dict[str, Recipe]:
         fields = {name: getattr(self, name) for name in type(self).model_fields if name != "only"}
         return {name: recipe for name, recipe in {**fields, **(self.__pydantic_extra__ or {})}.items() if recipe is not None}
 
-    def recipes(self) -> dict[str, RetrieverRecipe]:
+    def recipes(self) -> dict[str, Recipe]:
         """Of the sources that are used, by name, in the order of the fields and then of the file."""
         return {name: recipe for name, recipe in self._all().items() if self.only is None or name in (*self.only, "popularity")}
 
@@ -123,6 +136,17 @@ class ExamplesConfig(_Part):
     """Share of the masked playlists that no model learns from: the figures in the manifest come from these."""
 
 
+class TrialsConfig(_Part):
+    """How alternatives of a source are tried before the training."""
+
+    playlists: int = Field(500, ge=1)
+    """Masked to ask them."""
+    entries: int = Field(3_000_000, ge=1)
+    """A larger dataset is sampled down to about so many."""
+    worth: float = Field(0.02, ge=0)
+    """How much better, of its nDCG, an alternative must be than what stands before it."""
+
+
 class Config(_Part):
     """Everything that decides what a training makes of a dataset."""
 
@@ -132,6 +156,33 @@ class Config(_Part):
     candidates: CandidatesConfig = CandidatesConfig()
     examples: ExamplesConfig = ExamplesConfig()
     ranker: LambdaMartRecipe = LambdaMartRecipe()
+    alternatives: Mapping[str, tuple[Mapping[str, Any], ...]] = {"als": ({"dim": 256}, {"dim": 512})}
+    """By source, what may take the place of some of its settings, cheapest first: tried as long as each pays."""
+    trials: TrialsConfig = TrialsConfig()
+
+    @model_validator(mode="after")
+    def _alternatives_are_settings(self) -> Self:
+        self.ladders()
+        return self
+
+    def ladders(self) -> dict[str, list[Recipe]]:
+        """The recipes to try for each source that is used and has alternatives, its own first."""
+        used = self.sources.recipes()
+        return {
+            name: [used[name], *(type(used[name]).model_validate({**used[name].model_dump(), **changes}) for changes in of_source)]
+            for name, of_source in self.alternatives.items()
+            if name in used and of_source
+        }
+
+    def with_source(self, name: str, recipe: Recipe | None) -> Config:
+        """The same with another recipe, or without the source."""
+        only = self.sources.only and tuple(kept for kept in self.sources.only if recipe is not None or kept != name)
+        sources = {**self.sources.model_dump(), name: recipe and recipe.model_dump(), "only": only}
+        return self.model_copy(update={"sources": SourcesConfig.model_validate(sources)})
+
+    def without(self, names: Iterable[str]) -> Config:
+        """The same without these sources."""
+        return reduce(lambda config, name: config.with_source(name, None), names, self)
 
 
 def read_config(path: Path | None) -> Config:

@@ -30,7 +30,8 @@ from stages.retrieve.autoencoder import AutoencoderRecipe
 PLAYLISTS, TRACKS, SEED = 3_000, 6_000, 0
 REQUEST_TIMEOUT_S = 30.0
 SMALL = Config(
-    sources=SourcesConfig(als=AlsRecipe(dim=64, sweeps=8), autoencoder=AutoencoderRecipe(dim=64, epochs=8)),
+    alternatives={},
+    sources=SourcesConfig(als=AlsRecipe(dim=64, sweeps=8), autoencoder=AutoencoderRecipe(dim=64)),
     ranker=LambdaMartRecipe(trees=100),
 )
 """The default settings, made small enough for a small world."""

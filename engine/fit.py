@@ -9,38 +9,37 @@ worker for its own queries. The hidden tracks of the masked playlists live in `S
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from engine import metrics
 from engine.config import Config
 from engine.evaluate import compare
 from engine.model import Trained
-from engine.pipeline import Pipeline, alone, batches, second_stage
+from engine.pipeline import Pipeline, batches, second_stage
+from engine.settle import settle
+from engine.weigh import LONG_LIST, weigh
 from features.dataset import Dataset
 from features.domain import Ints, Qrels, Queries, Ranking
 from features.interactions import Interactions
 from features.pairs import Facts
 from features.schema import IS_CHALLENGE
 from features.split import Split, hide
-from stages import parallel
 from stages.protocols import Report, Retriever, Visible, silent
 from stages.rank.examples import Examples, sample
 from stages.rank.fusion import Fusion
 from stages.rank.lambdamart import LambdaMart
 
-LONG_LIST = 500
-"""Examples come from the candidates of a list of this length, the longest that can be asked for."""
 FUSION_QUERIES = 300
 """Queries that the fusion's weights are read from."""
 
 
 def train(dataset: Dataset, config: Config, threads: int = 1, report: Report = silent) -> Trained:
     """Every phase in this process, one after the other."""
+    settled = settle(dataset, config, report)
+    config = settled.config
     folds = [masked(dataset, config, fold) for fold in range(config.examples.folds)]
     pipelines: list[Pipeline] = []
     parts: list[Examples] = []
@@ -49,9 +48,9 @@ def train(dataset: Dataset, config: Config, threads: int = 1, report: Report = s
         pipelines.append(masked_pipeline(dataset, split, config, staged(report, masked_stage(fold)), fusion))
         parts.append(make_examples(split, learn_from(split, config), pipelines[fold], config, staged(report, examples_stage(fold))))
     ranker = config.ranker.fit(Examples.join(parts), config.seed, threads, report=report)
-    figures = check(folds[0], pipelines[0], ranker, config)
+    figures = {**check(folds[0], pipelines[0], ranker, config), **settled.said}
     everything = visible(dataset, dataset.interactions, config)
-    return Trained(fit_sources(everything, config, report), facts(everything), pipelines[0].second.fusion, ranker, figures)
+    return Trained(fit_sources(everything, config, report), facts(everything), pipelines[0].second.fusion, ranker, figures, config)
 
 
 def masked_stage(fold: int) -> str:
@@ -76,8 +75,7 @@ def named(report: Report, source: str) -> Report:
 def visible(dataset: Dataset, interactions: Interactions, config: Config, *, serves: bool = True) -> Visible:
     """What may be learned from: `interactions` is the dataset's own, or what a Split left visible of it. Masked sources do
     not serve: they make examples, by exact indexes, unless the config names another."""
-    content = config.content_matrix.fit(dataset.catalog, interactions)
-    return Visible(interactions, dataset.catalog, content.values, config.seed, content.names, serves)
+    return Visible.of(interactions, dataset.catalog, config.content_matrix, config.seed, serves)
 
 
 def facts(data: Visible) -> Facts:
@@ -102,27 +100,14 @@ def masked_pipeline(dataset: Dataset, split: Split, config: Config, report: Repo
     """Sources that saw only what the split left visible; fusion, where none is given, weighed by how they do on its queries."""
     data = visible(dataset, split.visible, config, serves=False)
     sources = fit_sources(data, config, report)
-    return Pipeline(sources, second_stage(sources, facts(data), fusion or weigh(sources, split, config), None, config.candidates))
+    return Pipeline(
+        sources, second_stage(sources, facts(data), fusion or weigh(sources, *for_fusion(split, config)), None, config.candidates)
+    )
 
 
-def weigh(sources: Mapping[str, Retriever], split: Split, config: Config) -> Fusion:
-    """Each source weighs as much as its own nDCG, so that a weak source cannot outvote a strong one."""
-    queries, qrels = select(split, learn_from(split, config)[:FUSION_QUERIES])
-    found = {name: _mean_ndcg(source, queries, qrels) for name, source in sources.items()}
-    best = max(found.values()) or 1.0
-    return Fusion({name: value / best for name, value in found.items()})
-
-
-def _mean_ndcg(source: Retriever, queries: Queries, qrels: Qrels) -> float:
-    """Over all queries, of which each worker asks its shard; the same number however many workers there are."""
-    if not len(queries):
-        return 1.0
-    start, stop = parallel.shard(len(queries))
-    values = torch.zeros(len(queries), dtype=torch.float64)
-    if start < stop:
-        ranking = alone(source, queries.part(start, stop), LONG_LIST)
-        values[start:stop] = torch.from_numpy(metrics.ndcg(metrics.judge(ranking, qrels.part(start, stop)), LONG_LIST))
-    return float(np.mean(parallel.sum_over_workers(values).numpy()))
+def for_fusion(split: Split, config: Config) -> tuple[Queries, Qrels]:
+    """What the fusion's weights are read from."""
+    return select(split, learn_from(split, config)[:FUSION_QUERIES])
 
 
 def _is_for_check(split: Split, config: Config) -> np.ndarray:

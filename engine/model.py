@@ -59,9 +59,11 @@ class Trained:
     fusion: Fusion
     ranker: LambdaMart
     figures: Mapping[str, Any]
+    config: Config
+    """With every choice made."""
 
 
-def save_model(trained: Trained, dataset: Dataset, config: Config, path: Path) -> Manifest:
+def save_model(trained: Trained, dataset: Dataset, path: Path) -> Manifest:
     """Writes the artifact at `path`, whole or not at all."""
     with ArtifactWriter(path) as writer:
         folder = writer.folder
@@ -74,8 +76,8 @@ def save_model(trained: Trained, dataset: Dataset, config: Config, path: Path) -
         (folder / RANKER / FUSION).write_text(json.dumps(dict(trained.fusion.weights), indent=1), encoding="utf-8")
         writer.describe(
             Description(
-                seed=config.seed,
-                config=config.model_dump(),
+                seed=trained.config.seed,
+                config=trained.config.model_dump(),
                 vocabulary_hash=dataset.vocabulary.hash,
                 num_tracks=len(dataset.vocabulary),
                 feature_names=trained.ranker.names,

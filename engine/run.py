@@ -27,7 +27,7 @@ from features.dataset import replaced_whole
 from features.domain import SegueError
 from stages.protocols import Report, Retriever
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Of the phases' files, and of what the phases compute: raise it when either changes, and no older run is resumed."""
 NAME_LENGTH = 16
 FILES, SAID = "files", "said.json"

@@ -215,11 +215,14 @@ def _torch_threads() -> Iterator[None]:
 
 def _write(work: Work, out: Path) -> Manifest:
     """The artifact, from the finished phases."""
-    from engine.workers import FINAL, open_fusion, open_ranker
+    from engine.workers import FINAL, open_fusion, open_ranker, open_settled
 
+    settled = open_settled(work.run)
     dataset = work.open_dataset()
     ranker, figures = open_ranker(work.run, work.threads)
-    sources = {name: KeptSource(work.run.path(f"{FINAL}/{name}")) for name in work.config.sources.recipes()}
-    trained = Trained(sources, Facts.of(dataset.interactions, dataset.catalog), open_fusion(work.run), ranker, figures)
+    sources = {name: KeptSource(work.run.path(f"{FINAL}/{name}")) for name in settled.config.sources.recipes()}
+    trained = Trained(
+        sources, Facts.of(dataset.interactions, dataset.catalog), open_fusion(work.run), ranker, {**figures, **settled.said}, settled.config
+    )
     with os_errors(out):
-        return save_model(trained, dataset, work.config, out)
+        return save_model(trained, dataset, out)

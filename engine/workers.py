@@ -15,7 +15,7 @@ import re
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ from engine import fit
 from engine.config import Config
 from engine.pipeline import Pipeline, second_stage
 from engine.run import KeptSource, Run, keep_source
+from engine.settle import Settled, settle
+from engine.weigh import weigh
 from features.dataset import Dataset
 from features.domain import SegueError
 from features.pairs import Facts
@@ -42,9 +44,9 @@ from stages.rank.fusion import Fusion
 from stages.rank.lambdamart import FILE as RANKER_FILE
 from stages.rank.lambdamart import LambdaMart
 
-FINAL, FUSION, RANKER = "final", "fusion", "ranker"
+SETTLED, FINAL, FUSION, RANKER = "settled", "final", "fusion", "ranker"
 """Phases; one of a source is `stage/source`, one worker's examples of a fold are `examples N/rank`."""
-WEIGHTS, EXAMPLES_FILE, FIGURES = "fusion.json", "examples.npz", "figures.json"
+SETTLED_FILE, WEIGHTS, EXAMPLES_FILE, FIGURES = "settled.json", "fusion.json", "examples.npz", "figures.json"
 ATTEMPTS = 2
 """How often a group that lost a worker is started again."""
 LASTING = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
@@ -89,6 +91,9 @@ class Work:
 
 
 def retrievers_done(work: Work) -> bool:
+    if not work.run.has(SETTLED):
+        return False
+    work = settled_work(work)
     sources = work.config.sources.recipes()
     examples = [_examples_of(fold, rank) for fold in range(work.config.examples.folds) for rank in range(work.workers)]
     return all(work.run.has(phase) for phase in (FUSION, *examples, *(f"{FINAL}/{name}" for name in sources)))
@@ -105,11 +110,33 @@ def fit_retrievers(settings: dict[str, Work]) -> None:
     torch.set_num_threads(work.threads)
     dataset = work.open_dataset()
     report(_start_of(fit_retrievers), 1.0, {"workers": work.workers})
+    work = _settle(work, dataset, report)
     for fold in range(work.config.examples.folds):
         _make_examples(work, dataset, fold, report)
     everything = fit.visible(dataset, dataset.interactions, work.config)
     for name in work.config.sources.recipes():
         _fit_source(work, FINAL, name, everything, report)
+
+
+def _settle(work: Work, dataset: Dataset, report: Report) -> Work:
+    """Decides, once for all workers, what the data leave of the config that was asked for."""
+    if not _on_all_workers(work.run.has(SETTLED)):
+        settled = settle(dataset, work.config, report)
+        if parallel.worker_rank() == 0:
+            with work.run.keep(SETTLED) as folder:
+                (folder / SETTLED_FILE).write_text(json.dumps([settled.config.model_dump(mode="json"), settled.said]), encoding="utf-8")
+        _on_all_workers(True)
+    return settled_work(work)
+
+
+def settled_work(work: Work) -> Work:
+    """With the config that all but the first phase work by."""
+    return replace(work, config=open_settled(work.run).config)
+
+
+def open_settled(run: Run) -> Settled:
+    config, said = json.loads((run.path(SETTLED) / SETTLED_FILE).read_text(encoding="utf-8"))
+    return Settled(Config.model_validate(config), said)
 
 
 def _make_examples(work: Work, dataset: Dataset, fold: int, report: Report) -> None:
@@ -146,7 +173,7 @@ def _fit_source(work: Work, stage: str, name: str, data: Visible, report: Report
 def _weigh(work: Work, split: Split, sources: dict[str, Retriever]) -> None:
     if _on_all_workers(work.run.has(FUSION)):
         return
-    fusion = fit.weigh(sources, split, work.config)
+    fusion = weigh(sources, *fit.for_fusion(split, work.config))
     if parallel.worker_rank() == 0:
         with work.run.keep(FUSION) as folder:
             (folder / WEIGHTS).write_text(json.dumps(dict(fusion.weights)), encoding="utf-8")
@@ -181,7 +208,7 @@ def open_fusion(run: Run) -> Fusion:
 
 def fit_ranker(settings: dict[str, Work]) -> None:
     """The loop of the second group: LightGBM's distributed learner over every worker's own queries, then the figures."""
-    work = settings["work"]
+    work = settled_work(settings["work"])
     rank = ray.train.get_context().get_world_rank()
     report = work.report_of(rank)
     torch.set_num_threads(work.threads)

@@ -6,7 +6,7 @@ Input: the interactions table. Output: ragged arrays over playlists, a scipy mat
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -56,6 +56,27 @@ class Interactions:
 
     def tracks_of(self, playlist: int) -> Ints:
         return self.tracks[self.offsets[playlist] : self.offsets[playlist + 1]]
+
+    def of_playlists(self, rows: Ints) -> Interactions:
+        """Those of the playlists `rows` (m,), in that order, over the same tracks."""
+        kept = [np.arange(self.offsets[row], self.offsets[row + 1]) for row in rows.tolist()]
+        entries = np.concatenate([np.empty(0, np.int64), *kept])
+        return replace(
+            self,
+            tracks=self.tracks[entries],
+            plays=self.plays[entries],
+            offsets=np.concatenate([[0], np.cumsum(self.lengths()[rows])]).astype(np.int64),
+            titles=tuple(self.titles[row] for row in rows.tolist()),
+            followers=self.followers[rows],
+        )
+
+    def sampled(self, entries: int, seed: int) -> Interactions:
+        """Random playlists, in their order, with at most about so many entries together; all of them where that is fewer."""
+        if len(self.tracks) <= entries:
+            return self
+        order = np.random.default_rng(seed).permutation(self.num_playlists)
+        count = int(np.searchsorted(np.cumsum(self.lengths()[order]), entries))
+        return self.of_playlists(np.sort(order[: max(count, 1)]).astype(np.int32))
 
     @cached_property
     def matrix(self) -> sp.csr_matrix:

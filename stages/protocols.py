@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 
 from features.catalog import Catalog
+from features.content import ContentRecipe
 from features.domain import Floats, Queries, Retrieved, SegueError
 from features.interactions import Interactions
 
@@ -43,6 +44,12 @@ class Visible:
     """(num_content_features,) what its columns are, as `features.content` names them; without names each is a feature of its own."""
     serves: bool = True
     """Whether what is fitted will answer requests, so that the choice of its index is worth measuring."""
+
+    @classmethod
+    def of(cls, interactions: Interactions, catalog: Catalog, recipe: ContentRecipe, seed: int, serves: bool = True) -> Self:
+        """With the content matrix that `recipe` makes of these."""
+        content = recipe.fit(catalog, interactions)
+        return cls(interactions, catalog, content.values, seed, content.names, serves)
 
     @property
     def num_tracks(self) -> int:

@@ -31,6 +31,7 @@ from stages.retrieve.als import AlsRecipe
 from stages.retrieve.autoencoder import AutoencoderRecipe
 from stages.retrieve.contractive import ContractiveRecipe
 from stages.retrieve.index import IndexRecipe
+from stages.retrieve.related import RelatedRecipe
 
 PARITIES = ("even", "odd")
 WORDS = (("drive", "gym", "rain"), ("sunday", "kitchen", "party"))
@@ -151,8 +152,10 @@ def checkerboard(num_playlists: int = 60, num_held: int = 280, num_cold: int = 4
 
 SMALL = Config(
     seed=3,
+    alternatives={},
     sources=SourcesConfig(
         als=AlsRecipe(dim=8, sweeps=4, confidence=10),
+        related=RelatedRecipe(factors=AlsRecipe(dim=4, sweeps=4, confidence=10)),
         autoencoder=AutoencoderRecipe(dim=8, epochs=8, batch_size=16, negatives=64, learning_rate=0.02),
         content=ContractiveRecipe(
             dim=6, epochs=6, batch_size=32, learning_rate=0.01, index=IndexRecipe(kind="annoy", trees=5, search_nodes=2_000)

@@ -32,11 +32,11 @@ class LambdaMartRecipe(BaseModel):
 
     trees: int = Field(300, ge=1)
     leaves: int = Field(31, ge=2)
-    learning_rate: float = Field(0.05, gt=0)
+    learning_rate: float = Field(0.06, gt=0)
     least_examples_per_leaf: int = Field(50, ge=1)
     feature_share: float = Field(0.7, gt=0, le=1)
     row_share: float = Field(0.8, gt=0, le=1)
-    truncation: int = Field(100, ge=1)
+    truncation: int = Field(300, ge=1)
     """Pairs are compared where one of the two stands in the first so many."""
     max_bin: int = Field(127, ge=2)
 

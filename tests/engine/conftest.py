@@ -18,15 +18,18 @@ from stages.rank.lambdamart import LambdaMartRecipe
 from stages.retrieve.als import AlsRecipe
 from stages.retrieve.autoencoder import AutoencoderRecipe
 from stages.retrieve.contractive import ContractiveRecipe
+from stages.retrieve.related import RelatedRecipe
 from tests.command_line import Segue
 
 os.environ.update(ENVIRONMENT)  # read by the whole cluster, so before any test starts one
 
 TINY = Config(
+    alternatives={},
     sources=SourcesConfig(
         als=AlsRecipe(dim=16, sweeps=3),
         autoencoder=AutoencoderRecipe(dim=8, epochs=1, negatives=100),
         content=ContractiveRecipe(dim=8, epochs=1),
+        related=RelatedRecipe(factors=AlsRecipe(dim=8, sweeps=2)),
     ),
     candidates=CandidatesConfig(per_source=60, least=50, per_answer=2),
     examples=ExamplesConfig(playlists=80, folds=1, misses=40),
@@ -52,7 +55,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_artifact(world: Path) -> Path:
     dataset = Dataset.open(world / "dataset")
-    save_model(train(dataset, TINY), dataset, TINY, world / "artifact")
+    save_model(train(dataset, TINY), dataset, world / "artifact")
     return world / "artifact"
 
 

@@ -182,10 +182,10 @@ def test_k_out_of_bounds_is_code_2(segue: Segue, tiny_artifact: Path, k: str) ->
 def test_another_version_of_the_artifact_is_refused(segue: Segue, tiny_artifact: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny_artifact, tmp_path / "a")
     manifest = json.loads((tmp_path / "a" / "manifest.json").read_text())
-    (tmp_path / "a" / "manifest.json").write_text(json.dumps({**manifest, "format_version": 2}))
+    (tmp_path / "a" / "manifest.json").write_text(json.dumps({**manifest, "format_version": 1}))
     code, _, err = segue("recommend", tmp_path / "a")
     assert code == 2
-    assert "expected 1, found 2" in err
+    assert "expected 2, found 1" in err
 
 
 def test_an_unknown_setting_is_refused_by_name(segue: Segue, world: Path, tmp_path: Path) -> None:

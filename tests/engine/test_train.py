@@ -69,7 +69,7 @@ def test_it_is_the_training_of_one_process(undisturbed: tuple[Manifest, Path, He
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     opened = Dataset.open(dataset)
-    expected = save_model(fit.train(opened, CONFIG), opened, CONFIG, out)
+    expected = save_model(fit.train(opened, CONFIG), opened, out)
     torch.set_num_threads(before)
     assert undisturbed[0].files == expected.files
     assert undisturbed[0].version == expected.version

@@ -12,11 +12,20 @@ from stages.rank.lambdamart import LambdaMartRecipe
 from stages.retrieve.als import AlsRecipe
 from stages.retrieve.autoencoder import AutoencoderRecipe
 from stages.retrieve.contractive import ContractiveRecipe
+from stages.retrieve.related import RelatedRecipe
 
 SOURCES = SourcesConfig(
-    als=AlsRecipe(dim=16, sweeps=4), autoencoder=AutoencoderRecipe(dim=16, epochs=2), content=ContractiveRecipe(epochs=2)
+    als=AlsRecipe(dim=16, sweeps=4),
+    autoencoder=AutoencoderRecipe(dim=16, epochs=2),
+    content=ContractiveRecipe(epochs=2),
+    related=RelatedRecipe(factors=AlsRecipe(dim=8, sweeps=2)),
 )
-CONFIG = Config(sources=SOURCES, examples=ExamplesConfig(folds=1, share=0.25, check_share=0.3), ranker=LambdaMartRecipe(trees=20))
+CONFIG = Config(
+    alternatives={"als": ({"dim": 24},)},
+    sources=SOURCES,
+    examples=ExamplesConfig(folds=1, share=0.25, check_share=0.3),
+    ranker=LambdaMartRecipe(trees=20),
+)
 DIVERGES = CONFIG.model_copy(
     update={"sources": SOURCES.model_copy(update={"autoencoder": AutoencoderRecipe(dim=16, epochs=2, learning_rate=1e30)})}
 )

@@ -1,0 +1,147 @@
+"""A sparse linear model of tracks on tracks: how much each seed says of a track, given what its other neighbours say.
+
+Input: who holds what. Output: for every track the weights of its neighbours; a query is answered by the sum of its seeds'
+rows. For each track j the weights w of its nearest tracks S, by cosine of their playlist sets, are those of a ridge regression,
+
+    (G_SS + ridge I) w = G_Sj,      G = X'X: in how many playlists two tracks are together
+
+of which the positive ones are kept. The model is SLIM (Ning and Karypis, "SLIM: Sparse Linear Methods for Top-N
+Recommender Systems", 2011) with its feature selection by neighbours and the closed form of EASE (Steck, "Embarrassingly
+Shallow Autoencoders for Sparse Data", 2019) on each neighbourhood, so that nothing of size tracks x tracks is inverted.
+Tracks of very few playlists say too little to be regressed on: they are neither seeds nor answers here. Of a large dataset a
+sample of whole playlists is enough. With several workers each solves for its share of the tracks.
+Knows no title, no content and no vectors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from features.domain import Floats, Ints, Queries, Retrieved
+from features.interactions import Interactions
+from stages import parallel
+from stages.protocols import Report, Visible, silent
+from stages.retrieve import topk
+from stages.retrieve.votes import keep_largest, open_sparse, queries_matrix, save_sparse
+
+BLOCK = 256
+"""Tracks solved for at once."""
+
+
+class SlimRecipe(BaseModel):
+    """How many neighbours are regressed on, how strongly they are shrunk, and how much is looked at."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["slim"] = "slim"
+    neighbours: int = Field(100, ge=1)
+    ridge: float = Field(50.0, gt=0)
+    least_playlists: int = Field(3, ge=1)
+    """Tracks that fewer playlists hold are left out."""
+    most_tracks: int = Field(50_000, ge=1)
+    """Of more, the most held ones are kept."""
+    most_entries: int = Field(5_000_000, ge=1)
+    """A larger dataset is sampled down to playlists with about so many entries."""
+
+    def fit(self, visible: Visible, report: Report = silent) -> Slim:
+        held = visible.interactions.sampled(self.most_entries, visible.seed)
+        tracks = self._tracks(held)
+        x = held.matrix[:, tracks].astype(np.float32)
+        x.data[:] = 1
+        together = (x.T @ x).tocsr()
+        start, stop = parallel.shard(len(tracks))
+        parts = [_Weights.none()]
+        for first in range(start, stop, BLOCK):
+            parts.append(self._solve(together, np.arange(first, min(first + BLOCK, stop))))
+            report("slim", min(first + BLOCK - start, stop - start) / (stop - start), {})
+        return Slim(_Weights.join(parts).over_workers().matrix(tracks, visible.num_tracks))
+
+    def _tracks(self, held: Interactions) -> Ints:
+        """(m,) the tracks of the model, ascending."""
+        order = np.argsort(-held.track_counts, kind="stable")[: self.most_tracks]
+        return np.sort(order[held.track_counts[order] >= self.least_playlists]).astype(np.int32)
+
+    def _solve(self, together: sp.csr_matrix, targets: np.ndarray) -> _Weights:
+        """The positive weights of a block of tracks (b,), rows of `together` (m, m)."""
+        near, wanted = self._neighbourhoods(together, targets)
+        systems = np.stack([together[own][:, own].toarray() for own in near])  # (b, k, k)
+        padding = wanted == 0  # a neighbour shares a playlist; what shares none fills up the row
+        systems[padding] = 0
+        systems.transpose(0, 2, 1)[padding] = 0
+        systems += self.ridge * np.eye(near.shape[1], dtype=np.float32)
+        weights = torch.linalg.solve(torch.from_numpy(systems), torch.from_numpy(wanted)[:, :, None])[:, :, 0].numpy()
+        rows, columns = np.nonzero(weights > 0)
+        return _Weights(near[rows, columns], targets[rows].astype(np.int32), weights[rows, columns])
+
+    def _neighbourhoods(self, together: sp.csr_matrix, targets: np.ndarray) -> tuple[Ints, Floats]:
+        """(b, k) the nearest tracks of each target by cosine, and in how many playlists each is with it; padded with 0, 0."""
+        shared = together[targets]
+        of_row = np.repeat(np.arange(len(targets)), np.diff(shared.indptr))
+        cosines = shared.copy()
+        cosines.data /= np.sqrt(together.diagonal()[shared.indices])  # the target's own length does not change its order
+        cosines.data[shared.indices == targets[of_row]] = 0
+        kept = keep_largest(cosines, self.neighbours)
+        near = np.zeros((len(targets), self.neighbours), np.int32)
+        wanted = np.zeros((len(targets), self.neighbours), np.float32)
+        rows = np.repeat(np.arange(len(targets)), np.diff(kept.indptr))
+        places = np.arange(kept.nnz) - kept.indptr[rows]
+        near[rows, places] = kept.indices
+        wanted[rows, places] = kept.data * np.sqrt(together.diagonal()[kept.indices])
+        return near, wanted
+
+    def open(self, folder: Path, num_tracks: int) -> Slim:
+        return Slim(open_sparse(folder, "weights", num_tracks))
+
+
+@dataclass(frozen=True)
+class _Weights:
+    """Entries of the weight matrix, by the model's own numbers of its tracks."""
+
+    neighbours: Ints
+    targets: Ints
+    values: Floats
+
+    @classmethod
+    def none(cls) -> _Weights:
+        return cls(np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.float32))
+
+    @classmethod
+    def join(cls, parts: list[_Weights]) -> _Weights:
+        return cls(*(np.concatenate([getattr(part, name.name) for part in parts]) for name in fields(cls)))
+
+    def over_workers(self) -> _Weights:
+        """Those of all workers."""
+        parts = (self.neighbours, self.targets, self.values)
+        return _Weights(*(parallel.joined_over_workers(torch.from_numpy(part)).numpy() for part in parts))
+
+    def matrix(self, tracks: Ints, num_tracks: int) -> sp.csr_matrix:
+        """(num_tracks, num_tracks) from a seed's row to the tracks it speaks for."""
+        entries = (self.values, (tracks[self.neighbours], tracks[self.targets]))
+        return sp.csr_matrix(entries, shape=(num_tracks, num_tracks))
+
+
+@dataclass(frozen=True)
+class Slim:
+    """Trained: what every track says of the others."""
+
+    weights: sp.csr_matrix
+    """(num_tracks, num_tracks)"""
+
+    @property
+    def track_vectors(self) -> None:
+        return None
+
+    def retrieve(self, queries: Queries, n: int) -> Retrieved:
+        seeds = queries_matrix(queries, self.weights.shape[0])
+        return topk.top_of_sparse((seeds @ self.weights).tocsr(), queries, n)
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        save_sparse(folder, "weights", self.weights)
+        return {"kind": "slim", "weights": int(self.weights.nnz), "metric": "summed regression weights"}
