@@ -140,6 +140,7 @@ def evaluate(
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the report here.")] = None,
 ) -> None:
     """Report how good every source, their union, fusion and the ranker are."""
+    from engine.describe import IMPORTANCE, importance
     from engine.evaluate import category_table, compare, report, table, write_report
     from engine.model import open_model
     from features.challenge import read_challenge, read_truth
@@ -149,10 +150,13 @@ def evaluate(
     hidden = read_truth(truth, asked.pids, model.names.vocabulary)
     with shown_progress() as progress:
         comparison = compare(model.pipeline, asked.queries, hidden.qrels, progress)
+    manifest = model.artifact.manifest
     result = report(comparison, hidden.qrels, hidden.categories, len(model.names.vocabulary), model.config.seed)
+    result["importance"] = manifest.metrics["importance"]
     show_rows("every list", *table(result))
     show_rows("the ranker by category", *category_table(result))
     show("what the ranker was given", {name: result[name]["value"] for name in ("recall_ceiling", "union_recall")})
+    show(IMPORTANCE, importance(manifest))
     if json:
         write_report(json, result)
 

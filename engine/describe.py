@@ -12,6 +12,7 @@ from engine.artifact import Manifest, Source
 
 Figure = float | int | str
 MOST_FEATURES = 15
+IMPORTANCE = "share of the ranker's gain"
 CHOICE = ("index_reason", "index_tried")
 """What `stages.retrieve.choice` says of a choice, too long for the line of a source."""
 
@@ -34,13 +35,24 @@ def figures(manifest: Manifest) -> dict[str, dict[str, Figure]]:
         "sources": {name: _in_words(_of_source(source)) for name, source in manifest.sources.items()},
         "how each index was chosen": {name: found for name, source in manifest.sources.items() if (found := _of_index(source))},
         "on masked playlists the ranker learned nothing of": {name: _in_words(of) for name, of in made.get("check", {}).items()},
-        "share of the ranker's gain": dict(list(_largest(made.get("importance", {})).items())[:MOST_FEATURES]),
+        "from masked sources to those that serve": {name: _in_words(of) for name, of in made.get("shift", {}).items()},
+        "left out, for want of": dict(made.get("left_out", {})),
+        "tried": {
+            name: "; ".join(_in_words(_differences(one, tried[0])) for one in tried) for name, tried in made.get("tried", {}).items()
+        },
+        IMPORTANCE: importance(manifest),
         "libraries": dict(manifest.libraries),
     }
 
 
-def _largest(shares: Mapping[str, float]) -> dict[str, float]:
-    return dict(sorted(shares.items(), key=lambda item: -item[1]))
+def _differences(one: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that differ from the first's, and the figure."""
+    return {name: value for name, value in one.items() if name == "ndcg@500" or value != first[name]}
+
+
+def importance(manifest: Manifest) -> dict[str, Figure]:
+    """The features that the ranker's trees gain most by, with their share of all gain."""
+    return dict(sorted(manifest.metrics.get("importance", {}).items(), key=lambda item: -item[1])[:MOST_FEATURES])
 
 
 def _of_source(source: Source) -> dict[str, Any]:

@@ -9,6 +9,7 @@ worker for its own queries. The hidden tracks of the masked playlists live in `S
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +21,7 @@ from engine.evaluate import compare
 from engine.model import Trained
 from engine.pipeline import Pipeline, batches, second_stage
 from engine.settle import settle
+from engine.shift import shift
 from engine.weigh import LONG_LIST, weigh
 from features.dataset import Dataset
 from features.domain import Ints, Qrels, Queries, Ranking
@@ -48,9 +50,10 @@ def train(dataset: Dataset, config: Config, threads: int = 1, report: Report = s
         pipelines.append(masked_pipeline(dataset, split, config, staged(report, masked_stage(fold)), fusion))
         parts.append(make_examples(split, learn_from(split, config), pipelines[fold], config, staged(report, examples_stage(fold))))
     ranker = config.ranker.fit(Examples.join(parts), config.seed, threads, report=report)
-    figures = {**check(folds[0], pipelines[0], ranker, config), **settled.said}
     everything = visible(dataset, dataset.interactions, config)
-    return Trained(fit_sources(everything, config, report), facts(everything), pipelines[0].second.fusion, ranker, figures, config)
+    sources = fit_sources(everything, config, report)
+    figures = {**check(folds[0], pipelines[0], ranker, sources, config), **settled.said}
+    return Trained(sources, facts(everything), pipelines[0].second.fusion, ranker, figures, config)
 
 
 def masked_stage(fold: int) -> str:
@@ -151,16 +154,21 @@ def make_examples(split: Split, chosen: Ints, pipeline: Pipeline, config: Config
     return Examples.join(parts)
 
 
-def check(split: Split, pipeline: Pipeline, ranker: LambdaMart, config: Config) -> dict[str, Any]:
+def check(split: Split, pipeline: Pipeline, ranker: LambdaMart, final: Mapping[str, Retriever], config: Config) -> dict[str, Any]:
     """The manifest's figures: nDCG@500 and recall@500 of every source alone, of fusion and of the ranker, and the share of
     the hidden tracks that the ranker was given at all. From masked playlists that the ranker learned nothing of, by the
-    sources of their own fold, which did not see what is hidden."""
+    sources of their own fold, which did not see what is hidden. Beside them the shift to the `final` sources."""
     queries, qrels = select(split, np.flatnonzero(_is_for_check(split, config)).astype(np.int32))
     if not len(queries):
         return {"queries": 0}
     comparison = compare(Pipeline(pipeline.sources, replace(pipeline.second, ranker=ranker)), queries, qrels)
     figures = {name: _figures(ranking, qrels) for name, ranking in comparison.rankings.items()}
-    return {"queries": len(queries), "recall_ceiling": float(np.nanmean(comparison.ceilings)), "check": figures}
+    return {
+        "queries": len(queries),
+        "recall_ceiling": float(np.nanmean(comparison.ceilings)),
+        "check": figures,
+        "shift": shift(pipeline.sources, final, queries),
+    }
 
 
 def _figures(ranking: Ranking, qrels: Qrels) -> dict[str, float]:

@@ -89,8 +89,8 @@ def second_stage(
 
 def spaces(sources: Mapping[str, Retriever]) -> dict[str, Space]:
     """The vector spaces among the sources."""
-    vectors = {name: source.track_vectors for name, source in sources.items()}
-    return {name: Space.of(of_source) for name, of_source in vectors.items() if of_source is not None}
+    vectors = {name: (source.track_vectors, source.track_biases) for name, source in sources.items()}
+    return {name: Space.of(of_source, biases) for name, (of_source, biases) in vectors.items() if of_source is not None}
 
 
 @dataclass(frozen=True)

@@ -149,7 +149,7 @@ def _make_examples(work: Work, dataset: Dataset, fold: int, report: Report) -> N
     data = fit.visible(dataset, split.visible, work.config, serves=False)
     for name in work.config.sources.recipes():
         _fit_source(work, stage, name, data, fit.staged(report, stage))
-    _weigh(work, split, _open_sources(work, fold, data.num_tracks))
+    _weigh(work, split, _open_sources(work, stage, data.num_tracks))
     if not work.run.has(own):
         chosen = fit.share_of(split, fit.learn_from(split, work.config), parallel.worker_rank(), work.workers)
         pipeline = open_masked(work, dataset, split, fold)
@@ -189,15 +189,15 @@ def _examples_of(fold: int, rank: int) -> str:
     return f"{fit.examples_stage(fold)}/{rank}"
 
 
-def _open_sources(work: Work, fold: int, num_tracks: int) -> dict[str, Retriever]:
-    """The masked ones, from files: mapped into memory once per machine, and the same for a run that was resumed."""
-    kept = {name: KeptSource(work.run.path(f"{fit.masked_stage(fold)}/{name}")) for name in work.config.sources.recipes()}
+def _open_sources(work: Work, stage: str, num_tracks: int) -> dict[str, Retriever]:
+    """From files: mapped into memory once per machine, and the same for a run that was resumed."""
+    kept = {name: KeptSource(work.run.path(f"{stage}/{name}")) for name in work.config.sources.recipes()}
     return {name: recipe.open(kept[name].files, num_tracks) for name, recipe in work.config.sources.recipes().items()}
 
 
 def open_masked(work: Work, dataset: Dataset, split: Split, fold: int) -> Pipeline:
     """The pipeline that saw only what the fold's split left visible."""
-    sources = _open_sources(work, fold, dataset.interactions.num_tracks)
+    sources = _open_sources(work, fit.masked_stage(fold), dataset.interactions.num_tracks)
     facts = Facts.of(split.visible, dataset.catalog)
     return Pipeline(sources, second_stage(sources, facts, open_fusion(work.run), None, work.config.candidates))
 
@@ -245,7 +245,8 @@ def _require_same(ranker: LambdaMart, rank: int) -> None:
 def _keep_ranker(work: Work, ranker: LambdaMart, report: Report) -> None:
     dataset = work.open_dataset()
     split = fit.masked(dataset, work.config)
-    figures = fit.check(split, open_masked(work, dataset, split, 0), ranker, work.config)
+    final = _open_sources(work, FINAL, dataset.interactions.num_tracks)
+    figures = fit.check(split, open_masked(work, dataset, split, 0), ranker, final, work.config)
     with work.run.keep(RANKER) as folder:
         ranker.save(folder)
         (folder / FIGURES).write_text(json.dumps(figures), encoding="utf-8")

@@ -75,7 +75,7 @@ class Interactions:
         if len(self.tracks) <= entries:
             return self
         order = np.random.default_rng(seed).permutation(self.num_playlists)
-        count = int(np.searchsorted(np.cumsum(self.lengths()[order]), entries))
+        count = int(np.searchsorted(np.cumsum(self.lengths()[order]), entries, side="right"))
         return self.of_playlists(np.sort(order[: max(count, 1)]).astype(np.int32))
 
     @cached_property

@@ -92,10 +92,12 @@ class Space:
     """(num_tracks, dim)"""
     lengths: Floats
     """(num_tracks,)"""
+    biases: Floats | None = None
+    """(num_tracks,) what a track gains with every query, where the source learns that."""
 
     @classmethod
-    def of(cls, vectors: Floats) -> Self:
-        return cls(vectors, np.linalg.norm(vectors, axis=1).astype(np.float32))
+    def of(cls, vectors: Floats, biases: Floats | None = None) -> Self:
+        return cls(vectors, np.linalg.norm(vectors, axis=1).astype(np.float32), biases)
 
 
 SOURCE_FEATURES = ("score", "rank", "relative_score")
@@ -128,6 +130,7 @@ class PairFeatures:
         return (
             *(f"{source}.{name}" for source in self.sources for name in SOURCE_FEATURES),
             *(f"{space}.{name}" for space in self.spaces for name in SPACE_FEATURES),
+            *(f"{space}.track_bias" for space in self._biases),
             *(f"query.{name}" for name in QUERY_FEATURES),
             *(f"track.{name}" for name in TRACK_FEATURES),
             *(f"overlap.{name}" for name in OVERLAP_FEATURES),
@@ -135,10 +138,15 @@ class PairFeatures:
             *(f"union.{name}" for name in UNION_FEATURES),
         )
 
+    @cached_property
+    def _biases(self) -> dict[str, Floats]:
+        return {name: space.biases for name, space in self.spaces.items() if space.biases is not None}
+
     def compute(self, queries: Queries, candidates: Candidates) -> Floats:
         """(num_candidates, num_features), NaN where nothing can be said."""
         blocks = [self._source(source, candidates) for source in self.sources]
         blocks += [self._space(name, space, queries, candidates) for name, space in self.spaces.items()]
+        blocks += [biases[candidates.tracks, None] for biases in self._biases.values()]
         about_queries = self._queries(queries)
         blocks += [
             about_queries[candidates.query_of()],

@@ -64,6 +64,11 @@ class Retriever(Protocol):
         """(num_tracks, dim) where the source's scores are inner products in a space of its own; None where they are not."""
         ...
 
+    @property
+    def track_biases(self) -> Floats | None:
+        """(num_tracks,) what a track gains with every query, of a source that learns it; None of the others."""
+        ...
+
     def retrieve(self, queries: Queries, n: int) -> Retrieved:
         """The best `n` tracks of each query: never a seed or an excluded track, best first, ties by track index.
 

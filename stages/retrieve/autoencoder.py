@@ -34,7 +34,7 @@ from stages.retrieve.choice import with_chosen_index
 from stages.retrieve.index import Index, IndexRecipe
 from stages.retrieve.sampled import Sampler, SparseTables, places
 from stages.retrieve.spectral import starting_rows
-from stages.retrieve.vectors import open_vectors, save_vectors
+from stages.retrieve.vectors import open_vectors, save_biases, save_vectors
 
 LAYERS = "layers.safetensors"
 LONGEST_INPUT = 250
@@ -254,6 +254,7 @@ class Autoencoder:
 
     def save(self, folder: Path) -> dict[str, Any]:
         save_vectors(folder, self.track_vectors)
+        save_biases(folder, self.track_biases)
         save_file({name: np.ascontiguousarray(layer) for name, layer in self.layers.items()}, folder / LAYERS)
         form = {"kind": "autoencoder", "variant": self.recipe.variant, "content": self.recipe.content}
         return {**form, "dimension": self.recipe.dim + 1, "metric": "inner product", **self.index.save(folder)}

@@ -51,6 +51,10 @@ class Content:
         vectors = open_vectors(folder, shape)
         return cls(model, vectors, index.open(folder, vectors.shape[1]))
 
+    @property
+    def track_biases(self) -> None:
+        return None
+
     def query_vectors(self, queries: Queries) -> Floats:
         """(q, dim) the direction of the seeds' mean, so that scores are cosines; zeros without seeds."""
         vectors = np.zeros((len(queries), self.track_vectors.shape[1]), np.float32)

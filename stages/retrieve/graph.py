@@ -109,6 +109,10 @@ class Graph:
     def track_vectors(self) -> None:
         return None
 
+    @property
+    def track_biases(self) -> None:
+        return None
+
     def retrieve(self, queries: Queries, n: int) -> Retrieved:
         seeds = queries_matrix(queries, self.neighbours.shape[0])
         return topk.top_of_sparse((seeds @ self.neighbours).tocsr(), queries, n)

@@ -46,6 +46,10 @@ class Neighbours:
     def track_vectors(self) -> None:
         return None
 
+    @property
+    def track_biases(self) -> None:
+        return None
+
     def retrieve(self, queries: Queries, n: int) -> Retrieved:
         return self.voters.elect(queries_matrix(queries, self.voters.holds.shape[1]), queries, n)
 

@@ -48,6 +48,10 @@ class Popularity:
     def track_vectors(self) -> None:
         return None
 
+    @property
+    def track_biases(self) -> None:
+        return None
+
     def retrieve(self, queries: Queries, n: int) -> Retrieved:
         return topk.top_of_order(self.order, self.counts, queries, n)
 

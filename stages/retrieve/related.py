@@ -89,6 +89,10 @@ class Related:
     """(num_tracks, width)"""
     index: Index
 
+    @property
+    def track_biases(self) -> None:
+        return None
+
     def query_vectors(self, queries: Queries) -> Floats:
         """(q, width) the least-squares vector of the artists of each query's seeds; zeros where none is known."""
         vectors = np.zeros((len(queries), self.recipe.factors.width), np.float32)

@@ -79,6 +79,10 @@ class MoreOfTheSame:
     def track_vectors(self) -> None:
         return None
 
+    @property
+    def track_biases(self) -> None:
+        return None
+
     def retrieve(self, queries: Queries, n: int) -> Retrieved:
         owners = self.owners[queries.seeds]
         rows = np.repeat(np.arange(len(queries)), queries.seed_counts())

@@ -138,6 +138,10 @@ class Slim:
     def track_vectors(self) -> None:
         return None
 
+    @property
+    def track_biases(self) -> None:
+        return None
+
     def retrieve(self, queries: Queries, n: int) -> Retrieved:
         seeds = queries_matrix(queries, self.weights.shape[0])
         return topk.top_of_sparse((seeds @ self.weights).tocsr(), queries, n)

@@ -103,6 +103,10 @@ class Title:
     def track_vectors(self) -> None:
         return None
 
+    @property
+    def track_biases(self) -> None:
+        return None
+
     def retrieve(self, queries: Queries, n: int) -> Retrieved:
         return self.voters.elect(self.recipe.grams(queries.titles), queries, n)
 

@@ -225,7 +225,7 @@ def test_the_figures_are_those_of_an_honest_evaluation(made: Training) -> None:
 
 def test_without_a_query_to_check_there_are_no_figures(made: Training) -> None:
     config = QUICKEST.model_copy(update={"examples": QUICKEST.examples.model_copy(update={"check_share": 1e-9})})
-    assert fit.train(made.dataset, config).figures == {"queries": 0}
+    assert fit.train(made.dataset, config).figures == {"queries": 0, "left_out": {}, "tried": {}}
 
 
 def test_a_source_weighs_as_much_as_its_own_list_is_worth(made: Training) -> None:

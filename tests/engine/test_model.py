@@ -134,6 +134,7 @@ def test_the_manifest_says_what_was_trained(made: Training, model: Model) -> Non
     assert manifest.num_tracks == made.board.num_tracks
     assert {name: source.index for name, source in manifest.sources.items() if source.index} == {
         "als": "exact",
+        "related": "exact",
         "autoencoder": "exact",
         "content": "annoy",
     }
@@ -146,7 +147,7 @@ def test_it_is_described_how_each_index_was_chosen(model: Model) -> None:
     als = "kind als, dimension 8, metric inner product, index exact, recall 1.0000, estimated "
     assert str(shown["sources"]["als"]).startswith(als)
     chosen = {name: str(said) for name, said in shown["how each index was chosen"].items()}
-    assert list(chosen) == ["als", "autoencoder", "content"]
+    assert list(chosen) == ["als", "related", "autoencoder", "content"]
     assert re.fullmatch(r"Annoy not tried: by work it takes .* ms or more, exact .* ms; index exact, recall 1\.0000, .* ms", chosen["als"])
     assert re.fullmatch(r"asked for; index exact, .*; index annoy, trees 5, search nodes 2000, recall [01]\.\d+, .* ms", chosen["content"])
 
@@ -290,7 +291,8 @@ def test_another_number_of_tracks_is_refused(path: Path) -> None:
 
 def test_a_source_more_or_less_than_the_config_has_is_refused(path: Path) -> None:
     change_manifest(path, lambda content: content["sources"].pop("title"))
-    assert "expected the sources als, autoencoder, content, neighbours, title, artist, popularity, found als, autoencoder" in refused(path)
+    names = ", ".join(SMALL.sources.recipes())
+    assert f"expected the sources {names}, found {names.replace('title, ', '')}" in refused(path)
 
 
 def test_a_ranker_trained_on_other_sources_is_refused_with_both_lists(path: Path) -> None:
@@ -325,7 +327,7 @@ def test_fusion_weights_that_are_none_are_refused(path: Path, weights: str) -> N
 
 def test_an_unknown_source_is_refused(saved: Path) -> None:
     message = refused(saved, lambda path: open_source(open_artifact(path), "lyrics"))
-    assert message.endswith("expected one of the sources als, autoencoder, content, neighbours, title, artist, popularity, found lyrics")
+    assert message.endswith(f"expected one of the sources {', '.join(SMALL.sources.recipes())}, found lyrics")
 
 
 def test_a_config_of_another_program_version_is_refused(path: Path) -> None:

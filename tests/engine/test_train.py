@@ -26,7 +26,7 @@ from stages.rank.lambdamart import LambdaMartRecipe
 from stages.retrieve.als import AlsRecipe
 from tests.engine.training import CONFIG, DIVERGED, DIVERGES, Heard, make_dataset, ranker_text
 
-EVERY = ("als", "autoencoder", "content", "neighbours", "title", "artist", "popularity")
+EVERY = tuple(CONFIG.sources.recipes())
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,15 @@ def test_it_is_the_training_of_one_process(undisturbed: tuple[Manifest, Path, He
 
 def test_it_reports_every_phase_in_order(undisturbed: tuple[Manifest, Path, Heard]) -> None:
     end = ("ranker start", "ranker", "check")
-    assert tuple(undisturbed[2].done) == ("retrievers start", *(f"masked 1 {name}" for name in EVERY), "examples 1", *EVERY, *end)
+    assert tuple(undisturbed[2].done) == (
+        "retrievers start",
+        "trial 1 als",
+        "trial 2 als",
+        *(f"masked 1 {name}" for name in EVERY),
+        "examples 1",
+        *EVERY,
+        *end,
+    )
     assert undisturbed[2].done["als"]["loss"] > 0
 
 
@@ -88,7 +96,7 @@ def test_a_success_leaves_the_artifact_and_nothing_else(undisturbed: tuple[Manif
 @pytest.mark.parametrize(
     ("recipe", "skipped"),
     [
-        (LambdaMartRecipe, ["masked 1 als", "examples 1", "als", "popularity"]),
+        (LambdaMartRecipe, ["trial 1 als", "masked 1 als", "examples 1", "als", "popularity"]),
         (AlsRecipe, []),
     ],
 )
@@ -106,7 +114,7 @@ def test_what_was_finished_is_skipped(
             at(out, dataset)
     assert not out.exists()
     run = run_of(out, dataset)
-    assert all(run.has(phase) for phase in ("fusion", "examples 1/0", "masked 1/als", "final/als")) == bool(skipped)
+    assert all(run.has(phase) for phase in ("settled", "fusion", "examples 1/0", "masked 1/als", "final/als")) == bool(skipped)
     heard = Heard()
     manifest = at(out, dataset, report=heard)
     assert not set(skipped) & set(heard.done)
@@ -120,16 +128,16 @@ def test_a_group_goes_on_in_its_middle(
 ) -> None:
     fits, original = [0], AlsRecipe.fit
 
-    def second_breaks(self: AlsRecipe, *args: Any) -> Any:
+    def fourth_breaks(self: AlsRecipe, *args: Any) -> Any:
         fits[0] += 1
-        return breaks() if fits[0] == 2 else original(self, *args)
+        return breaks() if fits[0] == 4 else original(self, *args)
 
-    monkeypatch.setattr(AlsRecipe, "fit", second_breaks)
+    monkeypatch.setattr(AlsRecipe, "fit", fourth_breaks)
     with pytest.raises(RuntimeError, match="power"):
         at(out, dataset)
     assert run_of(out, dataset).has("examples 1/0")
     assert at(out, dataset).version == undisturbed[0].version
-    assert fits[0] == 3
+    assert fits[0] == 5
 
 
 def test_the_storage_may_be_elsewhere(dataset: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

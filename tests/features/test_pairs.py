@@ -208,3 +208,15 @@ def test_damaged_facts_are_refused(tmp_path: Path, name: str) -> None:
     np.save(path, np.ones(7))
     with pytest.raises(SegueError, match=r"expected .*, found float64 \(7\)"):
         Facts.open(tmp_path)
+
+
+def test_a_space_with_biases_adds_them() -> None:
+    facts = Facts.of(worlds.interactions([[0, 1], [1, 2]], 3), worlds.catalog(3))
+    vectors, biases = np.eye(3, dtype=np.float32), np.array([0.5, -1, 2], np.float32)
+    plain, biased = (PairFeatures(facts, ("a",), {"a": Space.of(vectors, own)}) for own in (None, biases))
+    candidates = Candidates(
+        np.array([2, 0], np.int32), np.array([0, 2]), {"a": np.array([1, 2], np.int32)}, {"a": np.ones(2, np.float32)}, {}
+    )
+    column = biased.names.index("a.track_bias")
+    assert (*biased.names[:column], *biased.names[column + 1 :]) == plain.names
+    assert biased.compute(worlds.queries(worlds.query(1)), candidates)[:, column].tolist() == [2, 0.5]
