@@ -98,7 +98,7 @@ def test_train_evaluate_recommend(segue: Segue, world: Path, small: Path, tmp_pa
     artifact, submission, report = tmp_path / "artifact", tmp_path / "s.csv", tmp_path / "report.json"
     code, out, err = segue("train", world / "dataset", "--out", artifact, "--config", small, "--workers", 0)
     assert code == 0, err
-    assert "6 sources" in out
+    assert "9 sources" in out
     code, out, _ = segue("describe", artifact)
     assert code == 0
     assert all(word in out for word in ("version", "how each index was chosen", "share of the ranker's gain"))
