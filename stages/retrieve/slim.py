@@ -3,11 +3,12 @@
 Input: who holds what. Output: for every track the weights of its neighbours; a query is answered by the sum of its seeds'
 rows. For each track j the weights w of its nearest tracks S, by cosine of their playlist sets, are those of a ridge regression,
 
-    (G_SS + ridge I) w = G_Sj,      G = X'X: in how many playlists two tracks are together
+    (G_SS + ridge I + shrinkage diag(G_SS)) w = G_Sj,      G = X'X: in how many playlists two tracks are together
 
 of which the positive ones are kept. The model is SLIM (Ning and Karypis, "SLIM: Sparse Linear Methods for Top-N
-Recommender Systems", 2011) with its feature selection by neighbours and the closed form of EASE (Steck, "Embarrassingly
-Shallow Autoencoders for Sparse Data", 2019) on each neighbourhood, so that nothing of size tracks x tracks is inverted.
+Recommender Systems", 2011) with its feature selection by neighbours, solved in the closed form of EASE (Steck, "Embarrassingly
+Shallow Autoencoders for Sparse Data", 2019; the shrinkage: "Autoencoders that don't overfit towards the Identity", 2020) on
+each neighbourhood, so that nothing of size tracks x tracks is inverted.
 Tracks of very few playlists say too little to be regressed on: they are neither seeds nor answers here. Of a large dataset a
 sample of whole playlists is enough. With several workers each solves for its share of the tracks.
 Knows no title, no content and no vectors.
@@ -42,7 +43,9 @@ class SlimRecipe(BaseModel):
 
     kind: Literal["slim"] = "slim"
     neighbours: int = Field(100, ge=1)
-    ridge: float = Field(50.0, gt=0)
+    ridge: float = Field(20.0, gt=0)
+    shrinkage: float = Field(0.5, ge=0)
+    """Ridge in proportion to the playlists that hold the neighbour, as dropping it out of that share of them would do."""
     least_playlists: int = Field(3, ge=1)
     """Tracks that fewer playlists hold are left out."""
     most_tracks: int = Field(50_000, ge=1)
@@ -72,10 +75,12 @@ class SlimRecipe(BaseModel):
         """The positive weights of a block of tracks (b,), rows of `together` (m, m)."""
         near, wanted = self._neighbourhoods(together, targets)
         systems = np.stack([together[own][:, own].toarray() for own in near])  # (b, k, k)
+        everywhere = np.arange(near.shape[1])
+        systems[:, everywhere, everywhere] *= 1 + self.shrinkage
         padding = wanted == 0  # a neighbour shares a playlist; what shares none fills up the row
         systems[padding] = 0
         systems.transpose(0, 2, 1)[padding] = 0
-        systems += self.ridge * np.eye(near.shape[1], dtype=np.float32)
+        systems[:, everywhere, everywhere] += self.ridge
         weights = torch.linalg.solve(torch.from_numpy(systems), torch.from_numpy(wanted)[:, :, None])[:, :, 0].numpy()
         rows, columns = np.nonzero(weights > 0)
         return _Weights(near[rows, columns], targets[rows].astype(np.int32), weights[rows, columns])
