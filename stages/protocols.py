@@ -81,6 +81,13 @@ class Retriever(Protocol):
         ...
 
 
+class NoSpace:
+    """Of a source whose scores are no inner products."""
+
+    track_vectors: None = None
+    track_biases: None = None
+
+
 class RetrieverRecipe(Protocol):
     """How to train one source."""
 

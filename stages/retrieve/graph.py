@@ -14,21 +14,19 @@ rows of its share of the tracks. Knows no title, no content and no vectors.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from features.domain import Queries, Retrieved
 from features.interactions import evenly_thinned
 from stages import parallel
 from stages.protocols import Report, Visible, silent
-from stages.retrieve import topk
-from stages.retrieve.votes import keep_largest, open_sparse, queries_matrix, save_sparse
+from stages.retrieve.items import Items
+from stages.retrieve.votes import keep_largest
 
 BLOCK_STEPS = 20_000_000
 """Steps through the graph taken at once; bounds the working memory."""
@@ -50,7 +48,7 @@ class GraphRecipe(BaseModel):
     most_playlists: int = Field(2_000, ge=1)
     """Of a more popular seed an even sample of its playlists is walked through."""
 
-    def fit(self, visible: Visible, report: Report = silent) -> Graph:
+    def fit(self, visible: Visible, report: Report = silent) -> Items:
         held = visible.interactions.matrix.astype(np.float32)
         held.data[:] = 1
         start, stop = parallel.shard(visible.num_tracks)
@@ -59,7 +57,7 @@ class GraphRecipe(BaseModel):
         for block in _blocks(seeds[start:stop], visible.interactions.lengths()):
             blocks.append(keep_largest(_without_diagonal(seeds[start:stop][block] @ tracks, start + block.start), self.neighbours))
             report("graph", block.stop / max(stop - start, 1), {})
-        return Graph(_shared(blocks, held.shape[1]))
+        return Items(self.kind, _shared(blocks, held.shape[1]))
 
     def _steps(self, held: sp.csr_matrix) -> tuple[sp.csr_matrix, sp.csr_matrix]:
         """(tracks, playlists) from a seed to its playlists, and (playlists, tracks) from there to candidates."""
@@ -69,8 +67,8 @@ class GraphRecipe(BaseModel):
         seeds = sp.diags(thinned * counts**-self.seed_exponent) @ seeds @ sp.diags(lengths**-self.playlist_exponent)
         return seeds.tocsr().astype(np.float32), (held @ sp.diags(counts**-self.candidate_exponent)).tocsr().astype(np.float32)
 
-    def open(self, folder: Path, num_tracks: int) -> Graph:
-        return Graph(open_sparse(folder, "graph", num_tracks))
+    def open(self, folder: Path, num_tracks: int) -> Items:
+        return Items.open(self.kind, folder, num_tracks)
 
 
 def _blocks(seeds: sp.csr_matrix, lengths: np.ndarray) -> Iterator[slice]:
@@ -96,27 +94,3 @@ def _shared(blocks: list[sp.csr_matrix], num_tracks: int) -> sp.csr_matrix:
     parts = (np.diff(own.indptr), own.indices.astype(np.int32), own.data.astype(np.float32))
     lengths, indices, data = (parallel.joined_over_workers(torch.from_numpy(np.ascontiguousarray(part))).numpy() for part in parts)
     return sp.csr_matrix((data, indices, np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])), shape=(num_tracks, num_tracks))
-
-
-@dataclass(frozen=True)
-class Graph:
-    """Trained: every track's nearest others."""
-
-    neighbours: sp.csr_matrix
-    """(num_tracks, num_tracks) s_ij of the largest in each row."""
-
-    @property
-    def track_vectors(self) -> None:
-        return None
-
-    @property
-    def track_biases(self) -> None:
-        return None
-
-    def retrieve(self, queries: Queries, n: int) -> Retrieved:
-        seeds = queries_matrix(queries, self.neighbours.shape[0])
-        return topk.top_of_sparse((seeds @ self.neighbours).tocsr(), queries, n)
-
-    def save(self, folder: Path) -> dict[str, Any]:
-        save_sparse(folder, "graph", self.neighbours)
-        return {"kind": "graph", "edges": int(self.neighbours.nnz), "metric": "degree-normalised co-occurrence"}

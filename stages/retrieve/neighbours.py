@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from features.domain import Queries, Retrieved
-from stages.protocols import Report, Visible, silent
+from stages.protocols import NoSpace, Report, Visible, silent
 from stages.retrieve.votes import Voters, queries_matrix
 
 
@@ -37,18 +37,10 @@ class NeighboursRecipe(BaseModel):
 
 
 @dataclass(frozen=True)
-class Neighbours:
+class Neighbours(NoSpace):
     """Trained: the playlists, found by the tracks they hold."""
 
     voters: Voters
-
-    @property
-    def track_vectors(self) -> None:
-        return None
-
-    @property
-    def track_biases(self) -> None:
-        return None
 
     def retrieve(self, queries: Queries, n: int) -> Retrieved:
         return self.voters.elect(queries_matrix(queries, self.voters.holds.shape[1]), queries, n)

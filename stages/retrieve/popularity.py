@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from features.arrays import load_array, save_array
 from features.domain import Floats, Ints, Queries, Retrieved
-from stages.protocols import Report, Visible, silent
+from stages.protocols import NoSpace, Report, Visible, silent
 from stages.retrieve import topk
 
 
@@ -37,20 +37,12 @@ class PopularityRecipe(BaseModel):
 
 
 @dataclass(frozen=True)
-class Popularity:
+class Popularity(NoSpace):
     """Trained: all tracks, most held first."""
 
     order: Ints
     counts: Floats
     """(num_tracks,) playlists that hold the track, in that order."""
-
-    @property
-    def track_vectors(self) -> None:
-        return None
-
-    @property
-    def track_biases(self) -> None:
-        return None
 
     def retrieve(self, queries: Queries, n: int) -> Retrieved:
         return topk.top_of_order(self.order, self.counts, queries, n)

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from features.arrays import load_array, save_array
 from features.catalog import UNKNOWN
 from features.domain import Ints, Queries, Retrieved
-from stages.protocols import Report, Visible, silent
+from stages.protocols import NoSpace, Report, Visible, silent
 from stages.retrieve import topk
 from stages.retrieve.votes import open_sparse, save_sparse
 
@@ -60,7 +60,7 @@ class AlbumRecipe(BaseModel):
 
 
 @dataclass(frozen=True)
-class MoreOfTheSame:
+class MoreOfTheSame(NoSpace):
     """Trained: every artist's, or every album's, tracks by popularity."""
 
     kind: Kind
@@ -74,14 +74,6 @@ class MoreOfTheSame:
         tracks = most_held(owners, counts, most)
         tracks.data = np.log1p(tracks.data) + np.float32(1e-3)  # a track nobody holds is still its artist's
         return cls(kind, owners, tracks)
-
-    @property
-    def track_vectors(self) -> None:
-        return None
-
-    @property
-    def track_biases(self) -> None:
-        return None
 
     def retrieve(self, queries: Queries, n: int) -> Retrieved:
         owners = self.owners[queries.seeds]

@@ -18,19 +18,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from features.domain import Floats, Ints, Queries, Retrieved
+from features.domain import Floats, Ints
 from features.interactions import Interactions
 from stages import parallel
 from stages.protocols import Report, Visible, silent
-from stages.retrieve import topk
-from stages.retrieve.votes import keep_largest, open_sparse, queries_matrix, save_sparse
+from stages.retrieve.items import Items
+from stages.retrieve.votes import keep_largest
 
 BLOCK = 256
 """Tracks solved for at once."""
@@ -53,7 +53,7 @@ class SlimRecipe(BaseModel):
     most_entries: int = Field(5_000_000, ge=1)
     """A larger dataset is sampled down to playlists with about so many entries."""
 
-    def fit(self, visible: Visible, report: Report = silent) -> Slim:
+    def fit(self, visible: Visible, report: Report = silent) -> Items:
         held = visible.interactions.sampled(self.most_entries, visible.seed)
         tracks = self._tracks(held)
         x = held.matrix[:, tracks].astype(np.float32)
@@ -64,7 +64,7 @@ class SlimRecipe(BaseModel):
         for first in range(start, stop, BLOCK):
             parts.append(self._solve(together, np.arange(first, min(first + BLOCK, stop))))
             report("slim", min(first + BLOCK - start, stop - start) / (stop - start), {})
-        return Slim(_Weights.join(parts).over_workers().matrix(tracks, visible.num_tracks))
+        return Items(self.kind, _Weights.join(parts).over_workers().matrix(tracks, visible.num_tracks))
 
     def _tracks(self, held: Interactions) -> Ints:
         """(m,) the tracks of the model, ascending."""
@@ -101,8 +101,8 @@ class SlimRecipe(BaseModel):
         wanted[rows, places] = kept.data * np.sqrt(together.diagonal()[kept.indices])
         return near, wanted
 
-    def open(self, folder: Path, num_tracks: int) -> Slim:
-        return Slim(open_sparse(folder, "weights", num_tracks))
+    def open(self, folder: Path, num_tracks: int) -> Items:
+        return Items.open(self.kind, folder, num_tracks)
 
 
 @dataclass(frozen=True)
@@ -130,27 +130,3 @@ class _Weights:
         """(num_tracks, num_tracks) from a seed's row to the tracks it speaks for."""
         entries = (self.values, (tracks[self.neighbours], tracks[self.targets]))
         return sp.csr_matrix(entries, shape=(num_tracks, num_tracks))
-
-
-@dataclass(frozen=True)
-class Slim:
-    """Trained: what every track says of the others."""
-
-    weights: sp.csr_matrix
-    """(num_tracks, num_tracks)"""
-
-    @property
-    def track_vectors(self) -> None:
-        return None
-
-    @property
-    def track_biases(self) -> None:
-        return None
-
-    def retrieve(self, queries: Queries, n: int) -> Retrieved:
-        seeds = queries_matrix(queries, self.weights.shape[0])
-        return topk.top_of_sparse((seeds @ self.weights).tocsr(), queries, n)
-
-    def save(self, folder: Path) -> dict[str, Any]:
-        save_sparse(folder, "weights", self.weights)
-        return {"kind": "slim", "weights": int(self.weights.nnz), "metric": "summed regression weights"}

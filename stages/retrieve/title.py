@@ -22,7 +22,7 @@ import scipy.sparse as sp
 from pydantic import BaseModel, ConfigDict, Field
 
 from features.domain import Queries, Retrieved
-from stages.protocols import Report, Visible, silent
+from stages.protocols import NoSpace, Report, Visible, silent
 from stages.retrieve.same import most_held
 from stages.retrieve.votes import Voters
 
@@ -93,19 +93,11 @@ def normalise(title: str) -> str:
 
 
 @dataclass(frozen=True)
-class Title:
+class Title(NoSpace):
     """Trained: the playlists, and the artists as playlists, found by the n-grams of their titles."""
 
     recipe: TitleRecipe
     voters: Voters
-
-    @property
-    def track_vectors(self) -> None:
-        return None
-
-    @property
-    def track_biases(self) -> None:
-        return None
 
     def retrieve(self, queries: Queries, n: int) -> Retrieved:
         return self.voters.elect(self.recipe.grams(queries.titles), queries, n)

@@ -43,14 +43,14 @@ def test_the_weights_are_those_of_two_steps(held: list[list[int]], p: float, a: 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(graph, "BLOCK_STEPS", steps)
         found = recipe.fit(worlds.visible(worlds.interactions(held, NUM_TRACKS)))
-    np.testing.assert_allclose(found.neighbours.toarray(), two_steps(held, p, a, b), rtol=1e-5)
+    np.testing.assert_allclose(found.weights.toarray(), two_steps(held, p, a, b), rtol=1e-5)
 
 
 @QUICK
 @given(held=HELD, keep=st.integers(1, 4))
 def test_the_largest_of_each_row_are_kept(held: list[list[int]], keep: int) -> None:
     data = worlds.visible(worlds.interactions(held, NUM_TRACKS))
-    whole, kept = (GraphRecipe(neighbours=n).fit(data).neighbours.toarray() for n in (NUM_TRACKS, keep))
+    whole, kept = (GraphRecipe(neighbours=n).fit(data).weights.toarray() for n in (NUM_TRACKS, keep))
     for row, all_of_row in zip(kept, whole, strict=True):
         np.testing.assert_array_equal(np.sort(row)[::-1][:keep], np.sort(all_of_row)[::-1][:keep])
         assert np.count_nonzero(row) <= keep
@@ -58,5 +58,5 @@ def test_the_largest_of_each_row_are_kept(held: list[list[int]], keep: int) -> N
 
 def test_a_popular_seed_is_walked_through_a_sample_that_stands_for_all() -> None:
     held = worlds.interactions([[0, 1]] * 40, 2)
-    few, whole = (GraphRecipe(most_playlists=most).fit(worlds.visible(held)).neighbours for most in (10, 1000))
+    few, whole = (GraphRecipe(most_playlists=most).fit(worlds.visible(held)).weights for most in (10, 1000))
     np.testing.assert_allclose(few.toarray(), whole.toarray(), rtol=1e-5)

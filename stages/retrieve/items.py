@@ -1,0 +1,40 @@
+"""What a seed says of other tracks, summed over the seeds: what every item-item model ends in.
+
+Input: a sparse matrix of weights, from whichever model (`graph.py`, `slim.py`). Output: the tracks of the largest sums.
+Knows no model, no playlist and no vectors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import scipy.sparse as sp
+
+from features.domain import Queries, Retrieved
+from stages.protocols import NoSpace
+from stages.retrieve import topk
+from stages.retrieve.votes import open_sparse, queries_matrix, save_sparse
+
+
+@dataclass(frozen=True)
+class Items(NoSpace):
+    """Trained: every track's weights for others."""
+
+    model: str
+    """Which recipe made the weights."""
+    weights: sp.csr_matrix
+    """(num_tracks, num_tracks) from a seed's row to the tracks it speaks for, positive where there is anything."""
+
+    @classmethod
+    def open(cls, model: str, folder: Path, num_tracks: int) -> Items:
+        return cls(model, open_sparse(folder, "weights", num_tracks))
+
+    def retrieve(self, queries: Queries, n: int) -> Retrieved:
+        seeds = queries_matrix(queries, self.weights.shape[0])
+        return topk.top_of_sparse((seeds @ self.weights).tocsr(), queries, n)
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        save_sparse(folder, "weights", self.weights)
+        return {"kind": "items", "model": self.model, "weights": int(self.weights.nnz), "metric": "summed weights"}
