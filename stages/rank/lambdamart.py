@@ -30,9 +30,9 @@ class LambdaMartRecipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    trees: int = Field(300, ge=1)
+    trees: int = Field(500, ge=1)
     leaves: int = Field(31, ge=2)
-    learning_rate: float = Field(0.06, gt=0)
+    learning_rate: float = Field(0.04, gt=0)
     least_examples_per_leaf: int = Field(50, ge=1)
     feature_share: float = Field(0.7, gt=0, le=1)
     row_share: float = Field(0.8, gt=0, le=1)

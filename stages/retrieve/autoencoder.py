@@ -34,7 +34,7 @@ from stages.retrieve.choice import with_chosen_index
 from stages.retrieve.index import Index, IndexRecipe
 from stages.retrieve.sampled import Sampler, SparseTables, places
 from stages.retrieve.spectral import starting_rows
-from stages.retrieve.vectors import open_vectors, save_biases, save_vectors
+from stages.retrieve.vectors import open_vectors, save_vectors
 
 LAYERS = "layers.safetensors"
 LONGEST_INPUT = 250
@@ -230,9 +230,9 @@ class Autoencoder:
     index: Index
 
     @property
-    def track_biases(self) -> Floats:
-        """(num_tracks,) the log of how likely each track is, whatever was shown."""
-        return self.track_vectors[:, -1]
+    def track_biases(self) -> None:
+        """The last coordinate is one, but says no more than popularity, and the ranker is better without it."""
+        return None
 
     def query_vectors(self, queries: Queries) -> Floats:
         """(q, dim + 1) the decoded mean of each query's seeds and a 1 for the bias; zeros without seeds."""
@@ -254,7 +254,6 @@ class Autoencoder:
 
     def save(self, folder: Path) -> dict[str, Any]:
         save_vectors(folder, self.track_vectors)
-        save_biases(folder, self.track_biases)
         save_file({name: np.ascontiguousarray(layer) for name, layer in self.layers.items()}, folder / LAYERS)
         form = {"kind": "autoencoder", "variant": self.recipe.variant, "content": self.recipe.content}
         return {**form, "dimension": self.recipe.dim + 1, "metric": "inner product", **self.index.save(folder)}
