@@ -193,11 +193,9 @@ def test_a_hybrid_understands_tracks_that_nobody_holds() -> None:
     assert (blind == blind[0]).all()  # all it can say is what is popular
 
 
-def test_the_biases_say_how_popular_a_track_is() -> None:
+def test_the_last_coordinate_says_how_popular_a_track_is() -> None:
     for recipe in (TestAutoencoder.recipe, TestRegularAutoencoder.recipe, TestHybridAutoencoder.recipe):
-        source = fitted(recipe)
-        biases = source.track_vectors[:, -1]
-        np.testing.assert_array_equal(biases, source.track_vectors[:, -1])  # type: ignore[index]
+        biases = fitted(recipe).track_vectors[:, -1]  # type: ignore[index]
         assert biases[board().num_held :].max() < biases[: board().num_held].min()
 
 
