@@ -97,6 +97,10 @@ class SourcesConfig(_Part):
             raise ValueError(f"expected names among {', '.join(self._all())}, found {', '.join(missing)}")
         return self
 
+    def names(self) -> list[str]:
+        """Of all sources, those that are left out too."""
+        return [name for name in (*type(self).model_fields, *(self.__pydantic_extra__ or ())) if name != "only"]
+
     def _all(self) -> dict[str, Recipe]:
         fields = {name: getattr(self, name) for name in type(self).model_fields if name != "only"}
         return {name: recipe for name, recipe in {**fields, **(self.__pydantic_extra__ or {})}.items() if recipe is not None}
@@ -161,7 +165,10 @@ class Config(_Part):
     trials: TrialsConfig = TrialsConfig()
 
     @model_validator(mode="after")
-    def _alternatives_are_settings(self) -> Self:
+    def _alternatives_are_settings_of_sources(self) -> Self:
+        unknown = [name for name in self.alternatives if name not in self.sources.names()]
+        if unknown:
+            raise ValueError(f"alternatives: expected names among {', '.join(self.sources.names())}, found {', '.join(unknown)}")
         self.ladders()
         return self
 

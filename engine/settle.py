@@ -38,9 +38,8 @@ NEEDS: Mapping[type[Recipe], tuple[str, ...]] = {
     TitleRecipe: (TITLES, ARTISTS),
 }
 """Of what one must be known for a source to say anything; what is not named here needs playlists alone."""
-
-
 FEATURES = (*NUMERIC_FEATURES, *CATEGORICAL_FEATURES, "genre")
+"""The catalog's columns that are content, beside who made a track."""
 
 
 @dataclass(frozen=True)

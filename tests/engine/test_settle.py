@@ -96,3 +96,20 @@ def test_a_sample_keeps_whole_playlists_in_order() -> None:
     assert all(sample.tracks_of(i).tobytes() in whole for i in range(sample.num_playlists))
     assert rows is None or rows == sorted(rows)
     np.testing.assert_array_equal(sample.plays, np.ones(len(sample.tracks), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("alternatives", "message"),
+    [
+        ({"alz": ({"dim": 8},)}, "expected names among als, .* found alz"),
+        ({"als": ({"dims": 8},)}, "dims"),
+        ({"als": ({"dim": 0},)}, "dim"),
+    ],
+)
+def test_alternatives_of_no_source_or_no_setting_are_refused(alternatives: dict[str, tuple[dict[str, int], ...]], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Config(alternatives=alternatives)
+
+
+def test_alternatives_of_a_source_that_is_left_out_are_not_tried() -> None:
+    assert Config(sources=SourcesConfig(als=None)).ladders() == {}
