@@ -54,6 +54,8 @@ class Source(BaseModel):
     kind: str
     dimension: int | None = None
     metric: str | None = None
+    bias_coordinate: int | None = None
+    """The coordinate of the track vectors that is the track's bias, where the source learns one."""
     index: str | None = None
 
 

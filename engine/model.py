@@ -36,8 +36,8 @@ from features.vocabulary import Vocabulary
 from stages.protocols import Retriever
 from stages.rank.fusion import Fusion
 from stages.rank.lambdamart import LambdaMart
-from stages.retrieve.vectors import BIASES, open_biases, open_vectors
 from stages.retrieve.vectors import FILE as VECTORS
+from stages.retrieve.vectors import open_vectors
 
 VOCABULARY, CATALOG_FILE = "vocabulary.parquet", "catalog.parquet"
 FACTS, PLAYLISTS, SOURCES, RANKER, FUSION = "facts", "playlists", "sources", "ranker", "fusion.json"
@@ -214,9 +214,9 @@ def open_second_stage(artifact: Artifact, threads: int = 1) -> SecondStage:
 def _open_space(artifact: Artifact, name: str) -> Space:
     dimension = artifact.manifest.sources[name].dimension
     assert dimension is not None
-    folder, num_tracks = artifact.path / SOURCES / name, artifact.manifest.num_tracks
-    biases = open_biases(folder, num_tracks) if f"{SOURCES}/{name}/{BIASES}" in artifact.manifest.files else None
-    return Space.of(open_vectors(folder, (num_tracks, dimension)), biases)
+    vectors = open_vectors(artifact.path / SOURCES / name, (artifact.manifest.num_tracks, dimension))
+    bias = artifact.manifest.sources[name].bias_coordinate
+    return Space.of(vectors, None if bias is None else vectors[:, bias])
 
 
 def open_fusion(path: Path) -> Fusion:

@@ -36,7 +36,7 @@ from stages import parallel
 from stages.protocols import Report, Visible, require_finite, silent
 from stages.retrieve.choice import with_chosen_index
 from stages.retrieve.index import Index, IndexRecipe
-from stages.retrieve.vectors import open_vectors, save_biases, save_vectors
+from stages.retrieve.vectors import open_vectors, save_vectors
 
 BLOCK_ENTRIES = 4_000_000
 """Entries solved at once; bounds the working memory of a half sweep."""
@@ -280,6 +280,6 @@ class Als:
 
     def save(self, folder: Path) -> dict[str, Any]:
         save_vectors(folder, self.track_vectors)
-        save_biases(folder, self.track_biases)
         save_array(folder / "gram.npy", self.gram)
-        return {"kind": "als", "dimension": self.recipe.width, "metric": "inner product", **self.index.save(folder)}
+        bias = {"bias_coordinate": self.recipe.dim} if self.recipe.biases else {}
+        return {"kind": "als", "dimension": self.recipe.width, "metric": "inner product", **bias, **self.index.save(folder)}

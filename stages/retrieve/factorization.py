@@ -34,7 +34,7 @@ from stages.retrieve.choice import with_chosen_index
 from stages.retrieve.index import Index, IndexRecipe
 from stages.retrieve.sampled import Sampler, SparseTables, places
 from stages.retrieve.spectral import starting_rows
-from stages.retrieve.vectors import open_vectors, save_biases, save_vectors
+from stages.retrieve.vectors import open_vectors, save_vectors
 
 Doubles = npt.NDArray[np.float64]
 
@@ -238,9 +238,9 @@ class Factorization:
 
     def save(self, folder: Path) -> dict[str, Any]:
         save_vectors(folder, self.track_vectors)
-        save_biases(folder, self.track_biases)
         self.background.save(folder)
-        return {"kind": "factorization", "dimension": self.recipe.dim + 1, "metric": "inner product", **self.index.save(folder)}
+        said = {"kind": "factorization", "dimension": self.recipe.dim + 1, "bias_coordinate": self.recipe.dim, "metric": "inner product"}
+        return {**said, **self.index.save(folder)}
 
 
 def _logistic(vectors: Doubles, targets: Doubles, weights: Doubles, ridge: float) -> Doubles:

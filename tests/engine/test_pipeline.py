@@ -159,5 +159,5 @@ def test_of_equal_scores_the_lower_track_goes_first() -> None:
 
 
 def test_the_columns_are_those_of_the_sources_that_there_are(made: Training) -> None:
-    assert set(spaces(made.pipeline.sources)) == {"als", "autoencoder", "content"}
+    assert set(spaces(made.pipeline.sources)) == {"als", "related", "autoencoder", "content"}
     assert made.pipeline.second.pair_features.names == made.trained.ranker.names
