@@ -236,7 +236,7 @@ def measure(name: str, chosen: argparse.Namespace) -> System:
     _, make, theirs = SYSTEMS[name]
     system = make(chosen)
     compared = {"published": theirs, "turned": published.turned(theirs, system["figures"])}
-    return {"circumstances": circumstances(), "command": sys.argv[1:], **system, **compared}
+    return {"circumstances": circumstances(), "command": [Path(word).name for word in sys.argv[1:]], **system, **compared}
 
 
 def keep(out: Path, name: str, system: System) -> None:
