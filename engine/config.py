@@ -102,8 +102,7 @@ class SourcesConfig(_Part):
         return [name for name in (*type(self).model_fields, *(self.__pydantic_extra__ or ())) if name != "only"]
 
     def _all(self) -> dict[str, Recipe]:
-        fields = {name: getattr(self, name) for name in type(self).model_fields if name != "only"}
-        return {name: recipe for name, recipe in {**fields, **(self.__pydantic_extra__ or {})}.items() if recipe is not None}
+        return {name: recipe for name in self.names() if (recipe := getattr(self, name)) is not None}
 
     def recipes(self) -> dict[str, Recipe]:
         """Of the sources that are used, by name, in the order of the fields and then of the file."""

@@ -29,7 +29,7 @@ from features.interactions import Interactions
 from features.pairs import Facts
 from features.schema import IS_CHALLENGE
 from features.split import Split, hide
-from stages.protocols import Report, Retriever, Visible, silent
+from stages.protocols import Report, Retriever, Visible, named, silent, staged
 from stages.rank.examples import Examples, sample
 from stages.rank.fusion import Fusion
 from stages.rank.lambdamart import LambdaMart
@@ -63,16 +63,6 @@ def masked_stage(fold: int) -> str:
 
 def examples_stage(fold: int) -> str:
     return f"examples {fold + 1}"
-
-
-def staged(report: Report, stage: str) -> Report:
-    """A report whose phases are told apart from those of the same source in another stage; `stage` may be empty."""
-    return lambda phase, done, figures: report(f"{stage} {phase}".strip(), done, figures)
-
-
-def named(report: Report, source: str) -> Report:
-    """A report by a source's name in the config, whatever its recipe calls it: two sources may be of one kind."""
-    return lambda _, done, figures: report(source, done, figures)
 
 
 def visible(dataset: Dataset, interactions: Interactions, config: Config, *, serves: bool = True) -> Visible:

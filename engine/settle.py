@@ -19,7 +19,7 @@ from engine.weigh import mean_ndcg
 from features.dataset import Dataset
 from features.schema import CATEGORICAL_FEATURES, NUMERIC_FEATURES
 from features.split import Split, hide
-from stages.protocols import Report, Visible, silent
+from stages.protocols import Report, Visible, named, silent, staged
 from stages.retrieve.contractive import ContractiveRecipe
 from stages.retrieve.cosine import CosineRecipe
 from stages.retrieve.related import RelatedRecipe
@@ -93,13 +93,9 @@ def _climb(
     data = Visible.of(split.visible, dataset.catalog, config.content_matrix, config.seed, serves=False)
     best, most, tried = recipes[0], 0.0, []
     for i, recipe in enumerate(recipes):
-        ndcg = mean_ndcg(recipe.fit(data, _trial(report, i)), split.queries, split.qrels)
+        ndcg = mean_ndcg(recipe.fit(data, named(staged(report, f"trial {i + 1}"), name)), split.queries, split.qrels)
         tried.append({**recipe.model_dump(exclude={"index"}), "ndcg@500": round(ndcg, 4)})
         if i and ndcg < most * (1 + config.trials.worth):
             break
         best, most = recipe, ndcg
     return best, tried
-
-
-def _trial(report: Report, i: int) -> Report:
-    return lambda phase, done, figures: report(f"trial {i + 1} {phase}", done, figures)

@@ -38,7 +38,7 @@ from features.domain import SegueError
 from features.pairs import Facts
 from features.split import Split
 from stages import parallel
-from stages.protocols import Report, Retriever, Visible, silent
+from stages.protocols import Report, Retriever, Visible, named, silent, staged
 from stages.rank.examples import Examples
 from stages.rank.fusion import Fusion
 from stages.rank.lambdamart import FILE as RANKER_FILE
@@ -148,12 +148,12 @@ def _make_examples(work: Work, dataset: Dataset, fold: int, report: Report) -> N
     split = fit.masked(dataset, work.config, fold)
     data = fit.visible(dataset, split.visible, work.config, serves=False)
     for name in work.config.sources.recipes():
-        _fit_source(work, stage, name, data, fit.staged(report, stage))
+        _fit_source(work, stage, name, data, staged(report, stage))
     _weigh(work, split, _open_sources(work, stage, data.num_tracks))
     if not work.run.has(own):
         chosen = fit.share_of(split, fit.learn_from(split, work.config), parallel.worker_rank(), work.workers)
         pipeline = open_masked(work, dataset, split, fold)
-        examples = fit.make_examples(split, chosen, pipeline, work.config, fit.staged(report, fit.examples_stage(fold)))
+        examples = fit.make_examples(split, chosen, pipeline, work.config, staged(report, fit.examples_stage(fold)))
         with work.run.keep(own) as folder:
             examples.save(folder / EXAMPLES_FILE)
 
@@ -164,7 +164,7 @@ def _fit_source(work: Work, stage: str, name: str, data: Visible, report: Report
     if _on_all_workers(work.run.has(phase)):
         report(name, 1.0, {})
         return
-    source = work.config.sources.recipes()[name].fit(data, fit.named(report, name))
+    source = work.config.sources.recipes()[name].fit(data, named(report, name))
     if parallel.worker_rank() == 0:
         keep_source(work.run, phase, source)
     _on_all_workers(True)  # nobody looks for the files before they are there

@@ -85,6 +85,13 @@ class Interactions:
         return sp.csr_matrix((self.plays, self.tracks, self.offsets), shape=shape)
 
     @cached_property
+    def holds(self) -> sp.csr_matrix:
+        """(num_playlists, num_tracks) float32 1 where the playlist holds the track."""
+        held = self.matrix.copy()
+        held.data[:] = 1
+        return held
+
+    @cached_property
     def track_counts(self) -> Offsets:
         """(num_tracks,) in how many playlists each track is."""
         return np.bincount(self.tracks, minlength=self.num_tracks)

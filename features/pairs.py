@@ -162,9 +162,7 @@ class PairFeatures:
         if source not in candidates.ranks:
             return _unknown(len(candidates.tracks), len(SOURCE_FEATURES))
         scores, ranks = candidates.scores[source], candidates.ranks[source]
-        best = np.fmax.reduceat(np.append(scores, np.nan), candidates.offsets[:-1]) if len(candidates) else scores
-        relative = scores / np.maximum(np.abs(best[candidates.query_of()]), 1e-9)
-        return np.stack([scores, np.where(ranks > 0, ranks, np.nan), relative], axis=1).astype(np.float32)
+        return np.stack([scores, np.where(ranks > 0, ranks, np.nan), _share_of_best(scores, candidates)], axis=1).astype(np.float32)
 
     def _space(self, name: str, space: Space, queries: Queries, candidates: Candidates) -> Floats:
         """Every candidate measured in the space, whichever source proposed it."""
@@ -261,11 +259,15 @@ def _shared(groups: Ints, seeds: Ints, tracks: Ints) -> tuple[Floats, Floats]:
     return np.where(hit, counts[at], 0), np.where(hit, len(seeds) - last[at], np.nan)
 
 
+def _share_of_best(values: np.ndarray, candidates: Candidates) -> np.ndarray:
+    """(num_candidates,) `values` over the size of the largest among their query's; NaN is left out."""
+    best = np.fmax.reduceat(np.append(values, np.nan), candidates.offsets[:-1]) if len(candidates) else values
+    return np.asarray(values / np.maximum(np.abs(best[candidates.query_of()]), 1e-9))
+
+
 def _union(candidates: Candidates) -> Floats:
     ranks = np.stack(list(candidates.ranks.values()), axis=1)  # (candidates, sources)
     proposed = ranks > 0
     best = np.where(proposed, ranks, np.iinfo(np.int32).max).min(axis=1)
     reciprocal = np.where(proposed, 1 / (RANK_OFFSET + ranks), 0).sum(axis=1)
-    most = np.maximum.reduceat(np.append(reciprocal, 0), candidates.offsets[:-1]) if len(candidates) else reciprocal
-    relative = reciprocal / np.maximum(most[candidates.query_of()], 1e-9)
-    return np.stack([proposed.sum(axis=1), best, reciprocal, relative], axis=1).astype(np.float32)
+    return np.stack([proposed.sum(axis=1), best, reciprocal, _share_of_best(reciprocal, candidates)], axis=1).astype(np.float32)

@@ -6,6 +6,8 @@ Knows `torch.distributed` and nothing of who started the workers: Ray Train, tor
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 import torch.distributed as dist
@@ -48,6 +50,21 @@ def descend(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
         for parameter in group["params"]:
             sum_over_workers(parameter.grad)
     optimizer.step()
+
+
+def pass_over(
+    order: torch.Tensor, batch_size: int, optimizer: torch.optim.Optimizer, loss_of: Callable[[torch.Tensor, slice], torch.Tensor]
+) -> float:
+    """One step for each batch of the rows `order` (n,); returns the mean loss of a row.
+
+    `loss_of(rows, own)` is the summed loss of `rows[own]`, this worker's share of the batch `rows`.
+    """
+    total = torch.zeros(())
+    for rows in torch.split(order, batch_size):
+        loss = loss_of(rows, slice(*shard(len(rows))))
+        descend(optimizer, loss / len(rows))
+        total += loss.detach()
+    return float(sum_over_workers(total)) / len(order)
 
 
 def share_rows(rows: torch.Tensor) -> torch.Tensor:

@@ -27,6 +27,16 @@ def silent(phase: str, done: float, figures: Mapping[str, float]) -> None:
     """A Report that shows nothing."""
 
 
+def staged(report: Report, stage: str) -> Report:
+    """A report whose phases are told apart from those of the same source in another stage; `stage` may be empty."""
+    return lambda phase, done, figures: report(f"{stage} {phase}".strip(), done, figures)
+
+
+def named(report: Report, source: str) -> Report:
+    """A report by a source's name in the config, whatever its recipe calls it: two sources may be of one kind."""
+    return lambda _, done, figures: report(source, done, figures)
+
+
 @dataclass(frozen=True)
 class Visible:
     """All that a retriever may learn from: what is visible of every playlist, and what is known of every track.

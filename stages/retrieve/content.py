@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from features.domain import Floats, Queries, Retrieved
-from stages.protocols import require_finite
+from stages.protocols import Visible, require_finite
+from stages.retrieve.choice import with_chosen_index
 from stages.retrieve.index import Index, IndexRecipe
 from stages.retrieve.vectors import open_vectors, save_vectors
 
@@ -34,16 +35,16 @@ class Content:
     index: Index
 
     @classmethod
-    def of(cls, model: str, embedded: Floats, index: IndexRecipe, seed: int) -> Content:
+    def of(cls, model: str, embedded: Floats, index: IndexRecipe, visible: Visible) -> Content:
         """`embedded` (num_tracks, dim) as the model gives it: anything but finite numbers is a SegueError."""
         vectors = unit_rows_about_the_mean(require_finite("content vectors", embedded))
         known = np.flatnonzero(vectors.any(axis=1)).astype(np.int32)
-        return cls(model, vectors, index.build(vectors, known, seed))
+        return with_chosen_index(cls(model, vectors, index.build(vectors, known, visible.seed)), index, visible)
 
     @classmethod
-    def silent(cls, model: str, num_tracks: int, dim: int, index: IndexRecipe) -> Content:
+    def silent(cls, model: str, dim: int, index: IndexRecipe, visible: Visible) -> Content:
         """Nothing but ids is known: the source is there and says nothing."""
-        return cls.of(model, np.zeros((num_tracks, dim), np.float32), index, 0)
+        return cls.of(model, np.zeros((visible.num_tracks, dim), np.float32), index, visible)
 
     @classmethod
     def open(cls, model: str, folder: Path, shape: tuple[int, int | None], index: IndexRecipe) -> Content:

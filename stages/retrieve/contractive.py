@@ -19,7 +19,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from features.domain import Floats
 from stages import parallel
 from stages.protocols import Report, Visible, silent
-from stages.retrieve.choice import with_chosen_index
 from stages.retrieve.content import Content
 from stages.retrieve.index import IndexRecipe
 
@@ -41,12 +40,12 @@ class ContractiveRecipe(BaseModel):
 
     def fit(self, visible: Visible, report: Report = silent) -> Content:
         if not visible.content.shape[1]:
-            return Content.silent(self.kind, visible.num_tracks, self.dim, self.index)
+            return Content.silent(self.kind, self.dim, self.index, visible)
         inputs = to_unit_range(visible.content)
         model = self.train(inputs, visible.seed, report)
         with torch.no_grad():
             hidden = model.encode(inputs).numpy()
-        return with_chosen_index(Content.of(self.kind, hidden, self.index, visible.seed), self.index, visible)
+        return Content.of(self.kind, hidden, self.index, visible)
 
     def train(self, inputs: torch.Tensor, seed: int, report: Report = silent) -> ContractiveAutoencoder:
         """`inputs` (num_tracks, num_features) in 0...1; reports the mean loss of each epoch, the penalty included."""
@@ -54,15 +53,14 @@ class ContractiveRecipe(BaseModel):
         model = ContractiveAutoencoder(inputs.shape[1], self.dim, self.hidden_layers)
         optimizer = torch.optim.Adam(model.parameters(), lr=self.learning_rate, fused=True)
         generator = torch.Generator().manual_seed(seed)
+
+        def loss_of(rows: torch.Tensor, own: slice) -> torch.Tensor:
+            return model.loss(inputs[rows[own]], self.jacobian_weight)
+
         for epoch in range(self.epochs):
             order = torch.randperm(len(inputs), generator=generator)
-            total = torch.zeros(())
-            for rows in torch.split(order, self.batch_size):
-                start, stop = parallel.shard(len(rows))  # each worker takes its share of the batch
-                loss = model.loss(inputs[rows[start:stop]], self.jacobian_weight)
-                parallel.descend(optimizer, loss / len(rows))
-                total += loss.detach()
-            report("content", (epoch + 1) / self.epochs, {"loss": float(parallel.sum_over_workers(total)) / len(inputs)})
+            loss = parallel.pass_over(order, self.batch_size, optimizer, loss_of)
+            report("content", (epoch + 1) / self.epochs, {"loss": loss})
         return model
 
     def open(self, folder: Path, num_tracks: int) -> Content:

@@ -20,7 +20,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from features.content import group_of
 from features.domain import Floats
 from stages.protocols import Report, Visible, require_finite, silent
-from stages.retrieve.choice import with_chosen_index
 from stages.retrieve.content import FAINT, Content
 from stages.retrieve.index import IndexRecipe
 
@@ -65,9 +64,9 @@ class CosineRecipe(BaseModel):
         blocks = [self._block(visible.content[:, columns], group) for group, columns in _groups(visible)]
         # one column of zeros, so that there are vectors where nothing is known
         weighted = np.concatenate([np.zeros((visible.num_tracks, 1), np.float32), *blocks], axis=1)
-        trained = Content.of(self.kind, _principal(weighted)[0][:, : self.dim], self.index, visible.seed)
+        trained = Content.of(self.kind, _principal(weighted)[0][:, : self.dim], self.index, visible)
         report("content", 1.0, {})
-        return with_chosen_index(trained, self.index, visible)
+        return trained
 
     def _block(self, values: Floats, group: str) -> Floats:
         """A group's columns, with a summed variance of weight^2; a group that does not vary stays as it is."""

@@ -19,10 +19,9 @@ from typing import Literal
 
 import numpy as np
 import scipy.sparse as sp
-import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from features.interactions import evenly_thinned
+from features.interactions import Interactions, evenly_thinned
 from stages import parallel
 from stages.protocols import Report, Visible, silent
 from stages.retrieve.items import Items
@@ -49,23 +48,25 @@ class GraphRecipe(BaseModel):
     """Of a more popular seed an even sample of its playlists is walked through."""
 
     def fit(self, visible: Visible, report: Report = silent) -> Items:
-        held = visible.interactions.matrix.astype(np.float32)
-        held.data[:] = 1
+        held = visible.interactions
         start, stop = parallel.shard(visible.num_tracks)
         seeds, tracks = self._steps(held)
-        blocks = []
-        for block in _blocks(seeds[start:stop], visible.interactions.lengths()):
-            blocks.append(keep_largest(_without_diagonal(seeds[start:stop][block] @ tracks, start + block.start), self.neighbours))
+        own, parts = seeds[start:stop], []
+        for block in _blocks(own, held.lengths()):
+            first = start + block.start
+            nearest = keep_largest(_without_diagonal(own[block] @ tracks, first), self.neighbours)
+            of_row = first + np.repeat(np.arange(nearest.shape[0], dtype=np.int32), np.diff(nearest.indptr))
+            parts.append((of_row, nearest.indices, nearest.data))
             report("graph", block.stop / max(stop - start, 1), {})
-        return Items(self.kind, _shared(blocks, held.shape[1]))
+        return Items.of(self.kind, parts, visible.num_tracks)
 
-    def _steps(self, held: sp.csr_matrix) -> tuple[sp.csr_matrix, sp.csr_matrix]:
+    def _steps(self, held: Interactions) -> tuple[sp.csr_matrix, sp.csr_matrix]:
         """(tracks, playlists) from a seed to its playlists, and (playlists, tracks) from there to candidates."""
-        lengths, counts = (np.maximum(np.diff(side.indptr), 1).astype(np.float32) for side in (held, held.T.tocsr()))
-        seeds = evenly_thinned(held.T.tocsr(), self.most_playlists)
+        lengths, counts = (np.maximum(sizes, 1).astype(np.float32) for sizes in (held.lengths(), held.track_counts))
+        seeds = evenly_thinned(held.holds.T.tocsr(), self.most_playlists)
         thinned = counts / np.maximum(np.diff(seeds.indptr), 1)  # what a walked playlist stands for
         seeds = sp.diags(thinned * counts**-self.seed_exponent) @ seeds @ sp.diags(lengths**-self.playlist_exponent)
-        return seeds.tocsr().astype(np.float32), (held @ sp.diags(counts**-self.candidate_exponent)).tocsr().astype(np.float32)
+        return seeds.tocsr().astype(np.float32), (held.holds @ sp.diags(counts**-self.candidate_exponent)).tocsr().astype(np.float32)
 
     def open(self, folder: Path, num_tracks: int) -> Items:
         return Items.open(self.kind, folder, num_tracks)
@@ -86,11 +87,3 @@ def _without_diagonal(block: sp.csr_matrix, first: int) -> sp.csr_matrix:
     rows = np.repeat(np.arange(block.shape[0]), np.diff(block.indptr))
     block.data[block.indices == rows + first] = 0
     return block
-
-
-def _shared(blocks: list[sp.csr_matrix], num_tracks: int) -> sp.csr_matrix:
-    """(num_tracks, num_tracks) of the blocks of all workers."""
-    own = sp.vstack(blocks, format="csr") if blocks else sp.csr_matrix((0, num_tracks), dtype=np.float32)
-    parts = (np.diff(own.indptr), own.indices.astype(np.int32), own.data.astype(np.float32))
-    lengths, indices, data = (parallel.joined_over_workers(torch.from_numpy(np.ascontiguousarray(part))).numpy() for part in parts)
-    return sp.csr_matrix((data, indices, np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])), shape=(num_tracks, num_tracks))

@@ -6,16 +6,23 @@ Knows no model, no playlist and no vectors.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import scipy.sparse as sp
+import torch
 
-from features.domain import Queries, Retrieved
+from features.domain import Floats, Ints, Queries, Retrieved
+from stages import parallel
 from stages.protocols import NoSpace
 from stages.retrieve import topk
 from stages.retrieve.votes import open_sparse, queries_matrix, save_sparse
+
+Entries = tuple[Ints, Ints, Floats]
+"""(n,) seeds, (n,) the tracks they speak for, (n,) weights; no pair twice."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +33,14 @@ class Items(NoSpace):
     """Which recipe made the weights."""
     weights: sp.csr_matrix
     """(num_tracks, num_tracks) from a seed's row to the tracks it speaks for, positive where there is anything."""
+
+    @classmethod
+    def of(cls, model: str, parts: Iterable[Entries], num_tracks: int) -> Items:
+        """The `parts` of all workers, of which each has its own."""
+        nothing = (np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.float32))
+        own = [torch.from_numpy(np.concatenate(columns)) for columns in zip(nothing, *parts, strict=True)]
+        seeds, tracks, weights = (parallel.joined_over_workers(column).numpy() for column in own)
+        return cls(model, sp.csr_matrix((weights, (seeds, tracks)), shape=(num_tracks, num_tracks)))
 
     @classmethod
     def open(cls, model: str, folder: Path, num_tracks: int) -> Items:

@@ -27,8 +27,7 @@ class NeighboursRecipe(BaseModel):
     sharpness: float = Field(1.5, gt=0)
 
     def fit(self, visible: Visible, report: Report = silent) -> Neighbours:
-        holds = visible.interactions.matrix.copy()
-        holds.data[:] = 1
+        holds = visible.interactions.holds
         report("neighbours", 1.0, {})
         return Neighbours(Voters.of(holds, holds, self.neighbours, self.sharpness))
 

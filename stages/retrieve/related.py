@@ -10,6 +10,7 @@ seed's artist is known. Knows no title and no content.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from features.arrays import load_array, save_array
 from features.catalog import UNKNOWN
 from features.domain import Floats, Ints, Queries, Retrieved
+from features.interactions import Interactions
 from stages.protocols import Report, Visible, require_finite, silent
 from stages.retrieve.als import AlsRecipe
 from stages.retrieve.choice import with_chosen_index
@@ -40,7 +42,7 @@ class RelatedRecipe(BaseModel):
 
     def fit(self, visible: Visible, report: Report = silent) -> Related:
         artists, counts = visible.catalog.artists, visible.interactions.track_counts
-        plays = _plays(visible.interactions.matrix, artists)
+        plays = _plays(visible.interactions, artists)
         of_artists = self._factorize(plays, visible.seed, lambda _, done, figures: report("related", done, figures))
         played = np.any(of_artists, axis=1)
         known = np.flatnonzero((artists != UNKNOWN) & played[artists]).astype(np.int32)
@@ -64,14 +66,12 @@ class RelatedRecipe(BaseModel):
         return Related(self, artists, of_artists, open_vectors(folder, (num_tracks, width)), self.index.open(folder, width))
 
 
-def _plays(held: sp.csr_matrix, artists: Ints) -> sp.csr_matrix:
+def _plays(held: Interactions, artists: Ints) -> sp.csr_matrix:
     """(num_playlists, num_artists) log2(1 + tracks of the artist in the playlist)."""
     known = np.flatnonzero(artists != UNKNOWN)
     shape = (len(artists), int(artists.max(initial=UNKNOWN)) + 1)
     made_by = sp.csr_matrix((np.ones(len(known), np.float32), (known, artists[known])), shape=shape)
-    once = held.astype(np.float32)
-    once.data[:] = 1
-    plays = (once @ made_by).tocsr()
+    plays = (held.holds @ made_by).tocsr()
     plays.data = np.log2(1 + plays.data)
     return plays
 
@@ -96,14 +96,19 @@ class Related:
     def query_vectors(self, queries: Queries) -> Floats:
         """(q, width) the least-squares vector of the artists of each query's seeds; zeros where none is known."""
         vectors = np.zeros((len(queries), self.recipe.factors.width), np.float32)
-        gram = self.artist_vectors.T @ self.artist_vectors
         for i in np.flatnonzero(queries.seed_counts()).tolist():
             made_by = self.artists[queries.seeds_of(i)]
             artists, tracks = np.unique(made_by[made_by != UNKNOWN], return_counts=True)
             if self.artist_vectors[artists].any():
                 plays = np.log2(1 + tracks).astype(np.float32)
-                vectors[i] = self.recipe.factors.fold_in(gram, self.artist_vectors[artists], plays, len(self.artist_vectors))
+                vectors[i] = self.recipe.factors.fold_in(self._gram, self.artist_vectors[artists], plays, len(self.artist_vectors))
         return vectors
+
+    @cached_property
+    def _gram(self) -> Floats:
+        """(width, width) sum over all artists of y y'; the same for every query."""
+        gram: Floats = self.artist_vectors.T @ self.artist_vectors
+        return gram
 
     def retrieve(self, queries: Queries, n: int) -> Retrieved:
         return self.index.search(self.query_vectors(queries), queries, n)

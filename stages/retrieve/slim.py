@@ -16,7 +16,6 @@ Knows no title, no content and no vectors.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
@@ -29,7 +28,7 @@ from features.domain import Floats, Ints
 from features.interactions import Interactions
 from stages import parallel
 from stages.protocols import Report, Visible, silent
-from stages.retrieve.items import Items
+from stages.retrieve.items import Entries, Items
 from stages.retrieve.votes import keep_largest
 
 BLOCK = 256
@@ -56,23 +55,23 @@ class SlimRecipe(BaseModel):
     def fit(self, visible: Visible, report: Report = silent) -> Items:
         held = visible.interactions.sampled(self.most_entries, visible.seed)
         tracks = self._tracks(held)
-        x = held.matrix[:, tracks].astype(np.float32)
-        x.data[:] = 1
+        x = held.holds[:, tracks]
         together = (x.T @ x).tocsr()
         start, stop = parallel.shard(len(tracks))
-        parts = [_Weights.none()]
+        parts = []
         for first in range(start, stop, BLOCK):
-            parts.append(self._solve(together, np.arange(first, min(first + BLOCK, stop))))
+            neighbours, targets, weights = self._solve(together, np.arange(first, min(first + BLOCK, stop)))
+            parts.append((tracks[neighbours], tracks[targets], weights))
             report("slim", min(first + BLOCK - start, stop - start) / (stop - start), {})
-        return Items(self.kind, _Weights.join(parts).over_workers().matrix(tracks, visible.num_tracks))
+        return Items.of(self.kind, parts, visible.num_tracks)
 
     def _tracks(self, held: Interactions) -> Ints:
         """(m,) the tracks of the model, ascending."""
         order = np.argsort(-held.track_counts, kind="stable")[: self.most_tracks]
         return np.sort(order[held.track_counts[order] >= self.least_playlists]).astype(np.int32)
 
-    def _solve(self, together: sp.csr_matrix, targets: np.ndarray) -> _Weights:
-        """The positive weights of a block of tracks (b,), rows of `together` (m, m)."""
+    def _solve(self, together: sp.csr_matrix, targets: np.ndarray) -> Entries:
+        """The positive weights of a block of tracks (b,), rows of `together` (m, m), by the model's own numbers of its tracks."""
         near, wanted = self._neighbourhoods(together, targets)
         systems = np.stack([together[own][:, own].toarray() for own in near])  # (b, k, k)
         everywhere = np.arange(near.shape[1])
@@ -83,14 +82,14 @@ class SlimRecipe(BaseModel):
         systems[:, everywhere, everywhere] += self.ridge
         weights = torch.linalg.solve(torch.from_numpy(systems), torch.from_numpy(wanted)[:, :, None])[:, :, 0].numpy()
         rows, columns = np.nonzero(weights > 0)
-        return _Weights(near[rows, columns], targets[rows].astype(np.int32), weights[rows, columns])
+        return near[rows, columns], targets[rows], weights[rows, columns]
 
     def _neighbourhoods(self, together: sp.csr_matrix, targets: np.ndarray) -> tuple[Ints, Floats]:
         """(b, k) the nearest tracks of each target by cosine, and in how many playlists each is with it; padded with 0, 0."""
-        shared = together[targets]
+        shared, lengths = together[targets], np.sqrt(together.diagonal())
         of_row = np.repeat(np.arange(len(targets)), np.diff(shared.indptr))
         cosines = shared.copy()
-        cosines.data /= np.sqrt(together.diagonal()[shared.indices])  # the target's own length does not change its order
+        cosines.data /= lengths[shared.indices]  # the target's own length does not change its order
         cosines.data[shared.indices == targets[of_row]] = 0
         kept = keep_largest(cosines, self.neighbours)
         near = np.zeros((len(targets), self.neighbours), np.int32)
@@ -98,35 +97,8 @@ class SlimRecipe(BaseModel):
         rows = np.repeat(np.arange(len(targets)), np.diff(kept.indptr))
         places = np.arange(kept.nnz) - kept.indptr[rows]
         near[rows, places] = kept.indices
-        wanted[rows, places] = kept.data * np.sqrt(together.diagonal()[kept.indices])
+        wanted[rows, places] = kept.data * lengths[kept.indices]
         return near, wanted
 
     def open(self, folder: Path, num_tracks: int) -> Items:
         return Items.open(self.kind, folder, num_tracks)
-
-
-@dataclass(frozen=True)
-class _Weights:
-    """Entries of the weight matrix, by the model's own numbers of its tracks."""
-
-    neighbours: Ints
-    targets: Ints
-    values: Floats
-
-    @classmethod
-    def none(cls) -> _Weights:
-        return cls(np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.float32))
-
-    @classmethod
-    def join(cls, parts: list[_Weights]) -> _Weights:
-        return cls(*(np.concatenate([getattr(part, name.name) for part in parts]) for name in fields(cls)))
-
-    def over_workers(self) -> _Weights:
-        """Those of all workers."""
-        parts = (self.neighbours, self.targets, self.values)
-        return _Weights(*(parallel.joined_over_workers(torch.from_numpy(part)).numpy() for part in parts))
-
-    def matrix(self, tracks: Ints, num_tracks: int) -> sp.csr_matrix:
-        """(num_tracks, num_tracks) from a seed's row to the tracks it speaks for."""
-        entries = (self.values, (tracks[self.neighbours], tracks[self.targets]))
-        return sp.csr_matrix(entries, shape=(num_tracks, num_tracks))

@@ -22,7 +22,6 @@ from features.content import feature_of
 from features.domain import Floats, Ints
 from stages import parallel
 from stages.protocols import Report, Visible, silent
-from stages.retrieve.choice import with_chosen_index
 from stages.retrieve.content import FAINT, Content
 from stages.retrieve.index import IndexRecipe
 
@@ -56,12 +55,11 @@ class TransformerRecipe(BaseModel):
 
     def fit(self, visible: Visible, report: Report = silent) -> Content:
         if not visible.content.shape[1]:
-            return Content.silent(self.kind, visible.num_tracks, self.dim, self.index)
+            return Content.silent(self.kind, self.dim, self.index, visible)
         features = _features(visible)
         inputs = torch.from_numpy(_to_unit_variance(visible.content, features))
         model = self.train(inputs, features, visible.seed, report)
-        trained = Content.of(self.kind, model.embed(inputs).numpy(), self.index, visible.seed)
-        return with_chosen_index(trained, self.index, visible)
+        return Content.of(self.kind, model.embed(inputs).numpy(), self.index, visible)
 
     def train(self, inputs: torch.Tensor, features: Ints, seed: int, report: Report = silent) -> FeatureTransformer:
         """`inputs` (num_tracks, num_columns), `features` (num_columns,) the feature of each; reports each epoch's mean loss."""
@@ -69,16 +67,15 @@ class TransformerRecipe(BaseModel):
         model = FeatureTransformer(features, self.dim, self.layers, self.heads)
         optimizer = torch.optim.AdamW(model.parameters(), lr=self.learning_rate, fused=True)
         generator = torch.Generator().manual_seed(seed)
+
+        def loss_of(rows: torch.Tensor, own: slice) -> torch.Tensor:
+            masked = torch.rand(len(rows), model.num_features, generator=generator) < self.masked
+            return model.loss(inputs[rows[own]], masked[own])
+
         for epoch in range(self.epochs):
             sample = torch.randperm(len(inputs), generator=generator)[: self.tracks_per_epoch]
-            total = torch.zeros(())
-            for rows in torch.split(sample, self.batch_size):
-                masked = torch.rand(len(rows), model.num_features, generator=generator) < self.masked
-                start, stop = parallel.shard(len(rows))  # each worker takes its share of the batch
-                loss = model.loss(inputs[rows[start:stop]], masked[start:stop])
-                parallel.descend(optimizer, loss / len(rows))
-                total += loss.detach()
-            report("content", (epoch + 1) / self.epochs, {"loss": float(parallel.sum_over_workers(total)) / len(sample)})
+            loss = parallel.pass_over(sample, self.batch_size, optimizer, loss_of)
+            report("content", (epoch + 1) / self.epochs, {"loss": loss})
         return model
 
     def open(self, folder: Path, num_tracks: int) -> Content:
