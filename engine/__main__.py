@@ -200,11 +200,28 @@ def serve(
     artifact: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="What `segue train` wrote.")],
     topology: Annotated[Topology, typer.Option(help="composed: a deployment per stage; fused: all in one replica.")] = Topology.composed,
     port: Annotated[int, typer.Option(min=1, max=65535, help="On the loopback interface.")] = 8000,
+    replicas: Annotated[int, typer.Option(min=1, max=64, help="Of every deployment.")] = 1,
 ) -> None:
     """Serve recommendations over HTTP with Ray Serve until interrupted."""
     from engine.serve import serve_forever
 
-    serve_forever(artifact, topology.value, port, typer.echo)
+    serve_forever(artifact, topology.value, port, replicas, typer.echo)
+
+
+@app.command(epilog="Example: segue deploy newer-artifact")
+def deploy(
+    artifact: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="The model that takes over, at this path on every node.")],
+) -> None:
+    """Let a running service turn to another model without a gap; going back is the same command with the older one.
+
+    The service is that of the Ray cluster at RAY_ADDRESS, else of this machine. A model that cannot be served is refused.
+    """
+    from engine.serve import deploy as change
+
+    changed = change(artifact)
+    typer.echo(
+        f"model {changed.version} is served" + (f", no longer {changed.before}" if changed.before != changed.version else " already")
+    )
 
 
 @app.command(

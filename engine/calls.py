@@ -1,6 +1,6 @@
-"""The stages as a server holds them: each answers calls that name the model version they are meant for.
+"""The stages as a process holds them: each answers calls that name the model version they are meant for.
 
-Input: a version and a batch of arrays. Output: arrays, computed in the stage's own thread, so that the event loop stays
+Input: a version and a batch of arrays. Output: arrays, computed in the stage's own threads, so that the event loop stays
 free for requests and health checks. In one process the gateway calls these objects themselves; across processes it
 calls handles with the same methods (`engine.deployments`). Knows neither HTTP nor Ray.
 """
@@ -8,42 +8,55 @@ calls handles with the same methods (`engine.deployments`). Knows neither HTTP n
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import scipy.sparse as sp
-import torch
 
-from engine.artifact import Artifact, open_artifact
+from engine.artifact import Artifact
 from engine.model import FUSION, RANKER, config_of, open_fusion, open_second_stage, open_source, source_names
 from engine.pipeline import SecondStage
+from engine.versions import ModelRef, Versions
 from engine.wants import Ranked, Want, rank_each
-from features.domain import Queries, Query, Retrieved, SegueError
+from features.domain import Queries, Query, Retrieved
 from features.pairs import Facts, PairFeatures
 from stages.protocols import Retriever
 
 T = TypeVar("T")
 
 
-class WrongVersion(SegueError):
-    """The stage holds another model than the call is meant for; the two must never be combined."""
+@dataclass(frozen=True)
+class Proposed:
+    """What each source that was called proposes, and what those that do not answer died of."""
+
+    retrieved: Mapping[str, Retrieved]
+    missing: Mapping[str, str]
+    seconds: Mapping[str, float]
+    """How long each source took."""
 
 
 class Stage(Protocol):
-    """Anything that can say whether it answers."""
+    """Anything that holds versions of a part of a model."""
+
+    async def prepare(self, model: ModelRef) -> None:
+        """Opens the model beside those that are held; afterwards calls may name its version."""
+        ...
 
     async def ping(self, version: str) -> str:
-        """`version`, once the stage's thread had a moment; WrongVersion where the stage holds another."""
+        """`version`, once a thread of the stage had a moment; WrongVersion where the stage does not hold it."""
         ...
 
 
-class SourceCall(Stage, Protocol):
-    """One source, wherever it runs."""
+class SourcesCall(Stage, Protocol):
+    """Some of a model's sources, wherever they run."""
 
-    async def retrieve(self, version: str, queries: Queries) -> Retrieved: ...
+    async def retrieve(self, version: str, queries: Queries, within: float) -> Proposed:
+        """What has come after `within` seconds."""
+        ...
 
 
 class RankCall(Stage, Protocol):
@@ -52,67 +65,94 @@ class RankCall(Stage, Protocol):
     async def rank(self, version: str, queries: Queries, retrieved: Mapping[str, Retrieved], wants: Sequence[Want]) -> list[Ranked]: ...
 
 
-class _Held:
-    """A version, and a thread to work in."""
+class _Held(Generic[T]):
+    """Versions of a part, and threads to work in."""
 
-    def __init__(self, version: str, name: str, pool: ThreadPoolExecutor | None = None) -> None:
-        self.version, self.name = version, name
-        self._pool = pool or ThreadPoolExecutor(1, thread_name_prefix=name)
+    def __init__(self, name: str, open_part: Callable[[Artifact], T], threads: int) -> None:
+        self._versions, self._threads = Versions(name, open_part), threads
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
+
+    async def prepare(self, model: ModelRef) -> None:
+        await self._versions.prepare(model)
 
     async def ping(self, version: str) -> str:
-        return await self._work(version, lambda: self.version)
-
-    async def _work(self, version: str, work: Callable[[], T]) -> T:
-        if version != self.version:
-            raise WrongVersion(f"{self.name}: expected model {version}, found {self.version}. A rolling change is under way. Ask again")
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        self._versions.of(version)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: version)
 
 
-class HeldSource(_Held):
-    """One source of the artifact, opened and warm."""
+@dataclass(frozen=True)
+class OpenSources:
+    """Sources of one version, opened and warm."""
 
-    def __init__(self, version: str, name: str, source: Retriever, n: int, pool: ThreadPoolExecutor | None = None) -> None:
-        super().__init__(version, name, pool)
-        self._source, self._n = source, n
-        source.retrieve(WARM_UP, n)
+    sources: Mapping[str, Retriever]
+    n: int
+    """Tracks each of them proposes."""
 
-    async def retrieve(self, version: str, queries: Queries) -> Retrieved:
-        return await self._work(version, lambda: self._source.retrieve(queries, self._n))
+    @classmethod
+    def of(cls, artifact: Artifact, names: Sequence[str]) -> OpenSources:
+        opened = cls({name: open_source(artifact, name) for name in names}, config_of(artifact).candidates.per_source)
+        for source in opened.sources.values():
+            source.retrieve(WARM_UP, opened.n)
+        return opened
 
 
-class HeldSecondStage(_Held):
-    """The second stage of the artifact, opened and warm."""
+class HeldSources(_Held[OpenSources]):
+    """Some sources of the model in this process; with several threads they are asked side by side."""
 
-    def __init__(self, version: str, second: SecondStage, pool: ThreadPoolExecutor | None = None) -> None:
-        super().__init__(version, "ranker", pool)
-        self._second = second
-        proposed = {"popularity": Retrieved(np.zeros((len(WARM_UP), 1), np.int32), np.zeros((len(WARM_UP), 1), np.float32))}
-        rank_each(second, WARM_UP, proposed, [Want(1, 1)] * len(WARM_UP))
+    def __init__(self, name: str, which: Callable[[Artifact], Sequence[str]], threads: int) -> None:
+        """`which`: the names of an artifact's sources that live here."""
+        super().__init__(name, lambda artifact: OpenSources.of(artifact, which(artifact)), threads)
+
+    async def retrieve(self, version: str, queries: Queries, within: float) -> Proposed:
+        held, answers = self._versions.of(version), _Answers()
+        names, loop = list(held.sources), asyncio.get_running_loop()
+        shares = [names[place :: self._threads] for place in range(min(self._threads, len(names)))]
+        if shares:  # a late share finishes in its thread, and nobody hears of it
+            jobs = [loop.run_in_executor(self._pool, answers.ask, held, share, queries) for share in shares]
+            await asyncio.wait(jobs, timeout=within)
+        return answers.so_far(names, within)
+
+
+class _Answers:
+    """What the threads of one call have found out so far."""
+
+    def __init__(self) -> None:
+        self._retrieved, self._missing, self._seconds = dict[str, Retrieved](), dict[str, str](), dict[str, float]()
+
+    def ask(self, held: OpenSources, names: Sequence[str], queries: Queries) -> None:
+        for name in names:
+            start = time.perf_counter()
+            try:
+                self._retrieved[name] = held.sources[name].retrieve(queries, held.n)
+            except Exception as error:  # whatever a source dies of, the others are asked
+                self._missing[name] = reason(error)
+            self._seconds[name] = time.perf_counter() - start
+
+    def so_far(self, names: Sequence[str], within: float) -> Proposed:
+        retrieved, missing = dict(self._retrieved), dict(self._missing)
+        late = {name: f"no answer within {within} s" for name in names if name not in retrieved and name not in missing}
+        return Proposed(retrieved, {**missing, **late}, dict(self._seconds))
+
+
+class HeldSecondStage(_Held[SecondStage]):
+    """The second stage in this process."""
+
+    def __init__(self, threads: int) -> None:
+        super().__init__(RANKER, lambda artifact: _warm(open_second_stage(artifact)), threads)
 
     async def rank(self, version: str, queries: Queries, retrieved: Mapping[str, Retrieved], wants: Sequence[Want]) -> list[Ranked]:
-        return await self._work(version, lambda: rank_each(self._second, queries, retrieved, wants))
+        second = self._versions.of(version)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: rank_each(second, queries, retrieved, wants))
 
 
 WARM_UP = Queries.of([Query(), Query(np.zeros(1, np.int32), "a")])
 """Asked once when a stage opens: pages are read and lazy parts made before the first request."""
 
 
-def hold_source(artifact: Artifact, name: str, threads: int, pool: ThreadPoolExecutor | None = None) -> HeldSource:
-    torch.set_num_threads(threads)
-    n = config_of(artifact).candidates.per_source
-    return HeldSource(artifact.manifest.version, name, open_source(artifact, name), n, pool)
-
-
-def hold_second_stage(artifact: Artifact, threads: int, pool: ThreadPoolExecutor | None = None) -> HeldSecondStage:
-    torch.set_num_threads(threads)
-    return HeldSecondStage(artifact.manifest.version, open_second_stage(artifact, threads), pool)
-
-
-def hold_all(artifact: Artifact, threads: int) -> tuple[dict[str, HeldSource], HeldSecondStage]:
-    """Every stage in this process; they share `threads` threads."""
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="stage")
-    sources = {name: hold_source(artifact, name, 1, pool) for name in source_names(artifact)}
-    return sources, hold_second_stage(artifact, 1, pool)
+def _warm(second: SecondStage) -> SecondStage:
+    proposed = {"popularity": Retrieved(np.zeros((len(WARM_UP), 1), np.int32), np.zeros((len(WARM_UP), 1), np.float32))}
+    rank_each(second, WARM_UP, proposed, [Want(1, 1)] * len(WARM_UP))
+    return second
 
 
 def fusion_only(artifact: Artifact) -> SecondStage:
@@ -122,9 +162,6 @@ def fusion_only(artifact: Artifact) -> SecondStage:
     return SecondStage(features, open_fusion(artifact.path / RANKER / FUSION), None, config_of(artifact).candidates)
 
 
-def open_version(path: str, version: str) -> Artifact:
-    """The artifact at `path` that `engine.serve` has checked in full; a folder that was exchanged since is a WrongVersion."""
-    artifact = open_artifact(Path(path), verify="size")
-    if artifact.manifest.version != version:
-        raise WrongVersion(f"{path}: expected model {version}, found {artifact.manifest.version}. Deploy again")
-    return artifact
+def reason(error: BaseException) -> str:
+    """One line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]

@@ -8,21 +8,27 @@ The stages may sit in this process or in others: only their methods are known he
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from collections.abc import Awaitable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
 
 from engine.batching import Batcher
-from engine.calls import RankCall, SourceCall, Stage
+from engine.calls import Proposed, RankCall, SourcesCall, reason
 from engine.filters import POPULARITY, Mask, keep
+from engine.meter import Meter, Unmetered
+from engine.model import RANKER
 from engine.pipeline import SecondStage
 from engine.wants import Ranked, Want, rank_each
 from features.domain import Queries, Query, Retrieved, SegueError
 from stages.retrieve import topk
 
-T = TypeVar("T")
-RANKER = "ranker"
+LOG = logging.getLogger("segue")
+ON_THE_WAY = 0.2
+"""Seconds a call to several sources may take beyond the time that each of them has."""
+QUIET = 10.0
+"""Seconds after which it is said again that a stage does not answer."""
 
 
 class TooSlow(SegueError):
@@ -63,13 +69,31 @@ class Told:
     degraded: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Group:
+    """Sources that are asked by one call, by name."""
+
+    names: tuple[str, ...]
+    call: SourcesCall
+
+
 class Conductor:
     """Calls the stages of one model version, and never combines it with another."""
 
-    def __init__(self, version: str, sources: Mapping[str, SourceCall], ranker: RankCall, fallback: SecondStage, limits: Limits) -> None:
-        """`sources` in the model's order; `fallback` orders by fusion when the ranker does not answer."""
+    def __init__(
+        self,
+        version: str,
+        groups: Sequence[Group],
+        ranker: RankCall,
+        fallback: SecondStage,
+        limits: Limits,
+        meter: Meter | None = None,
+    ) -> None:
+        """`fallback` knows the sources in the model's order, and orders by fusion when the ranker does not answer."""
         self.version, self.limits = version, limits
-        self._sources, self._ranker, self._fallback = dict(sources), ranker, fallback
+        self._groups, self._ranker, self._fallback = tuple(groups), ranker, fallback
+        self._meter: Meter = meter or Unmetered()
+        self._said: dict[str, float] = {}
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="fusion")
         self._batcher = Batcher(self._batch, limits.batch, limits.in_flight, limits.waiting)
 
@@ -82,20 +106,45 @@ class Conductor:
 
     async def _batch(self, items: Sequence[Item]) -> list[Told]:
         queries, wants = Queries.of(item.query for item in items), [item.want for item in items]
+        self._meter.batch(len(items))
         retrieved, missing = await self._retrieve(queries)
         allowed = keep(retrieved or _nothing(queries), [item.mask for item in items])
+        start = time.perf_counter()
         try:
             ranked = await asyncio.wait_for(self._ranker.rank(self.version, queries, allowed, wants), self.limits.ranker_timeout)
-        except Exception:  # whatever a stage dies of, an answer by fusion is better than none
+        except Exception as error:  # whatever a stage dies of, an answer by fusion is better than none
+            self._left_out(RANKER, _of_call(error, self.limits.ranker_timeout))
             ranked, missing = await self._by_fusion(queries, allowed, wants), (*missing, RANKER)
+        self._meter.stage(RANKER, time.perf_counter() - start)
         return [Told(one, missing) for one in ranked]
 
     async def _retrieve(self, queries: Queries) -> tuple[dict[str, Retrieved], tuple[str, ...]]:
-        """What each source proposes, and the names of the sources that did not answer."""
-        calls = [asyncio.wait_for(source.retrieve(self.version, queries), self.limits.source_timeout) for source in self._sources.values()]
-        results = dict(zip(self._sources, await asyncio.gather(*calls, return_exceptions=True), strict=True))
-        missing = tuple(name for name, result in results.items() if isinstance(result, BaseException))
-        return {name: result for name, result in results.items() if not isinstance(result, BaseException)}, missing
+        """What each source proposes, and the names of the sources that did not answer, both in the model's order."""
+        answers = await asyncio.gather(*(self._proposed(group, queries) for group in self._groups))
+        retrieved = {name: result for answer in answers for name, result in answer.retrieved.items()}
+        missing = {name: why for answer in answers for name, why in answer.missing.items()}
+        for name, why in missing.items():
+            self._left_out(name, why)
+        names = self._fallback.pair_features.sources
+        return {name: retrieved[name] for name in names if name in retrieved}, tuple(name for name in names if name in missing)
+
+    async def _proposed(self, group: Group, queries: Queries) -> Proposed:
+        within = self.limits.source_timeout
+        try:
+            proposed = await asyncio.wait_for(group.call.retrieve(self.version, queries, within), within + ON_THE_WAY)
+        except Exception as error:  # whatever a stage dies of, the others are asked
+            return Proposed({}, dict.fromkeys(group.names, _of_call(error, within)), {})
+        for name, seconds in proposed.seconds.items():
+            self._meter.stage(name, seconds)
+        return proposed
+
+    def _left_out(self, name: str, why: str) -> None:
+        """Counted always, and said now and then."""
+        self._meter.degraded(name)
+        now = time.monotonic()
+        if now - self._said.get(name, -QUIET) >= QUIET:
+            self._said[name] = now
+            LOG.warning("%s is left out of answers: %s", name, why)
 
     async def _by_fusion(self, queries: Queries, retrieved: Mapping[str, Retrieved], wants: Sequence[Want]) -> list[Ranked]:
         loop = asyncio.get_running_loop()
@@ -103,17 +152,15 @@ class Conductor:
 
     async def ready(self) -> dict[str, str]:
         """`ok`, or what is wrong, of every stage; each is asked now."""
-        stages: dict[str, Stage] = {**self._sources, RANKER: self._ranker}
-        said = await asyncio.gather(*(self._said(stage.ping(self.version)) for stage in stages.values()))
-        return dict(zip(stages, said, strict=True))
+        stages = [*((group.names, group.call.ping(self.version)) for group in self._groups), ((RANKER,), self._ranker.ping(self.version))]
+        said = await asyncio.gather(*(self._state(ping) for _, ping in stages))
+        return {name: one for (names, _), one in zip(stages, said, strict=True) for name in names}
 
-    async def _said(self, ping: Awaitable[str]) -> str:
+    async def _state(self, ping: Awaitable[str]) -> str:
         try:
             await asyncio.wait_for(ping, self.limits.source_timeout)
-        except TimeoutError:
-            return f"no answer within {self.limits.source_timeout} s"
         except Exception as error:  # whatever it is, it is what /readyz is asked to tell
-            return (str(error).strip().splitlines() or [type(error).__name__])[-1]
+            return _of_call(error, self.limits.source_timeout)
         return OK
 
 
@@ -123,3 +170,7 @@ OK = "ok"
 def _nothing(queries: Queries) -> dict[str, Retrieved]:
     """No source answered: nothing is proposed, and the gateway fills up with what is popular."""
     return {POPULARITY: topk.empty(len(queries), 1)}
+
+
+def _of_call(error: Exception, within: float) -> str:
+    return f"no answer within {within} s" if isinstance(error, TimeoutError) else reason(error)

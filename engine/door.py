@@ -1,15 +1,18 @@
-"""The door: who may come in, how much they may carry, and under which request id.
+"""The door: who may come in, how much they may carry, and under which request id; who left, and with what.
 
-Input: any ASGI request. Output: the same request with an id, its body read and bounded; or problem details. Plain ASGI,
-so that it costs microseconds. Keys are compared in constant time and never written anywhere. Knows no route.
+Input: any ASGI request. Output: the same request with an id, its body read and bounded; or problem details. Either way a
+line in the access log and a measurement. Plain ASGI, so that it costs microseconds. Keys are compared in constant time and
+never written anywhere, nor is anything that was asked. Knows no route.
 """
 
 from __future__ import annotations
 
 import hmac
 import json
+import logging
 import os
 import re
+import time
 from typing import Any
 from uuid import uuid4
 
@@ -17,10 +20,16 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from engine.meter import Meter, Unmetered
+
 KEYS_VARIABLE = "SEGUE_API_KEYS"
 LARGEST_BODY = 1 << 20
 """Bytes."""
 REQUEST_ID = "segue.request_id"
+TOLD = "segue.told"
+"""Where in the scope a route leaves what the access log should say besides."""
+ACCESS = "segue.access"
+LOG = logging.getLogger(ACCESS)
 _HEADER = "x-request-id"
 _OPEN = ("/healthz", "/readyz", "/docs", "/openapi.json")
 """Paths that need no key, below wherever the application is mounted; every other one does, known or not."""
@@ -46,25 +55,56 @@ def keys_of_environment() -> tuple[str, ...]:
 class Door:
     """ASGI middleware."""
 
-    def __init__(self, app: ASGIApp, keys: tuple[str, ...] = (), largest_body: int = LARGEST_BODY, tell_id: bool = True) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        keys: tuple[str, ...] = (),
+        largest_body: int = LARGEST_BODY,
+        tell_id: bool = True,
+        meter: Meter | None = None,
+    ) -> None:
         """`tell_id`: write the request id into the answer's headers; not where something in front of us already does."""
         self._app, self._largest, self._tell_id = app, largest_body, tell_id
         self._keys = tuple(key.encode() for key in keys)
+        self._meter: Meter = meter or Unmetered()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        start, status = time.perf_counter(), 500
         headers = Headers(scope=scope)
         scope[REQUEST_ID] = _request_id(headers.get(_HEADER))
+
+        async def sent(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                if self._tell_id:
+                    MutableHeaders(scope=message)[_HEADER] = scope[REQUEST_ID]
+            await send(message)
+
+        try:
+            await self._let_in(scope, headers, receive, sent)
+        finally:
+            self._note(scope, status, time.perf_counter() - start)
+
+    async def _let_in(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
         refusal = self._refusal(scope, headers)
         body = None if refusal else await _body(receive, self._largest)
         if refusal is None and body is None:
             refusal = self._too_large(scope)
         if refusal is not None:
-            await refusal(scope, receive, self._answering(send, scope))
-            return
-        await self._app(scope, _again(body or b"", receive), self._answering(send, scope))
+            await refusal(scope, receive, send)
+        else:
+            await self._app(scope, _again(body or b"", receive), send)
+
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+        route = str(getattr(scope.get("route"), "path", "none"))  # what was asked for instead is the asker's, and has no end
+        self._meter.request(route, status, seconds)
+        if LOG.isEnabledFor(logging.INFO):
+            told = {"request_id": scope[REQUEST_ID], "method": scope["method"], "route": route, "status": status}
+            LOG.info("request", extra={**told, "milliseconds": round(1000 * seconds, 2), **scope.get(TOLD, {})})
 
     def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
         if self._keys and _path(scope) not in _OPEN and not self._knows(_key(headers)):
@@ -75,14 +115,6 @@ class Door:
 
     def _too_large(self, scope: Scope) -> Response:
         return problem(scope, 413, "too-large", f"body: expected at most {self._largest} bytes, found more")
-
-    def _answering(self, send: Send, scope: Scope) -> Send:
-        async def sent(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)[_HEADER] = scope[REQUEST_ID]
-            await send(message)
-
-        return sent if self._tell_id else send
 
     def _knows(self, key: str) -> bool:
         """Every key is compared, whichever matches."""

@@ -7,22 +7,23 @@ titles, what was not known and what did not answer. Holds the names of one model
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from engine import api
 from engine.artifact import Artifact, Manifest
-from engine.calls import RankCall, SourceCall, fusion_only
-from engine.conductor import OK, Conductor, Item, Limits, Told
+from engine.calls import RankCall, fusion_only
+from engine.conductor import OK, Conductor, Group, Item, Limits, Told
 from engine.filters import Mask, allowed, fill
+from engine.meter import Meter
 from engine.model import Names, open_names
 from engine.nearness import Nearness
 from engine.requests import Asked, Row, ask, in_words, known_track, rows
 from engine.search import Search
 from engine.wants import Ranked, Want, nothing, pick
-from features.domain import Query
+from features.domain import Query, SegueError
 
 T = TypeVar("T")
 POOL_FOR_VARIETY = 5
@@ -43,12 +44,22 @@ class Gateway:
     """Work of milliseconds goes here, so that the event loop stays free."""
 
     @classmethod
-    def open(cls, artifact: Artifact, sources: dict[str, SourceCall], ranker: RankCall, limits: Limits) -> Gateway:
-        """`sources` in the model's order, of the artifact's version."""
+    def open(cls, artifact: Artifact, groups: Sequence[Group], ranker: RankCall, limits: Limits, meter: Meter | None = None) -> Gateway:
+        """`groups` hold every source of the artifact."""
         names = open_names(artifact)
         names.vocabulary.index_of(["warm"])  # makes its lookup, a second for millions of tracks
-        conductor = Conductor(artifact.manifest.version, sources, ranker, fusion_only(artifact), limits)
+        conductor = Conductor(artifact.manifest.version, groups, ranker, fusion_only(artifact), limits, meter)
         return cls(artifact.manifest, names, conductor, Nearness.open(artifact), Search(names), ThreadPoolExecutor(1, "gateway"))
+
+    @property
+    def version(self) -> str:
+        return self.manifest.version
+
+    async def warm(self) -> None:
+        """Asks a first question through every stage; one that does not answer is a SegueError."""
+        answer = await self.recommend(api.Recommend(title="warm", k=1), "warm")
+        if answer.degraded:
+            raise SegueError(f"model {self.version}: expected every stage to answer, found none from {', '.join(answer.degraded)}")
 
     async def recommend(self, request: api.Recommend, request_id: str) -> api.Recommended:
         asked = ask(self.names, request.tracks, request.playlist_id, request.title, request.exclude)
@@ -98,7 +109,7 @@ class Gateway:
         return replace(ranked, answer=fill(ranked.answer, query, mask, len(self.names.vocabulary)))
 
     def _version(self) -> api.ModelVersion:
-        return api.ModelVersion(version=self.manifest.version)
+        return api.ModelVersion(version=self.version)
 
     def _told(self, asked: Asked, told: Told, request_id: str) -> api.Recommended:
         """Not validated a second time: 500 tracks would cost more than their JSON."""

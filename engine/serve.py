@@ -7,6 +7,7 @@ opens it. `import engine.serve` starts nothing and reads no environment. Knows n
 
 # No `from __future__ import annotations`: Serve reads build_app's annotation as a class, to check the YAML's args.
 
+import asyncio
 import logging
 import os
 import signal
@@ -14,14 +15,20 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from engine.artifact import open_artifact
+from engine.calls import reason
 from engine.conductor import Limits
-from engine.model import source_names
+from engine.model import RANKER as RANKER_NAME
+from engine.placement import SHARED, heavy
+from engine.release import GATEWAY as GATEWAY_NAME
+from engine.release import RELEASE as RELEASE_NAME
+from engine.release import Changed
 from features.domain import SegueError
 
 if TYPE_CHECKING:
@@ -30,16 +37,25 @@ if TYPE_CHECKING:
 Topology = Literal["composed", "fused"]
 APP = "segue"
 LOOPBACK = "127.0.0.1"
+DEPLOYING_S = 1_800.0
+"""A change of models is waited for so long."""
 ENVIRONMENT = {
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     # A replica that leaves waits so long for HAProxy to notice; the default of 30 is for load balancers further out.
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
+    # A gateway that dies takes no request with it: whoever got no answer asks the next one, since all that is asked is read only.
+    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+    "RAY_SERVE_HAPROXY_RETRIES": "3",
     # Straight lines of the latency histogram where this service's answers are.
     "RAY_SERVE_REQUEST_LATENCY_BUCKETS_MS": "1,2,5,10,15,20,30,40,60,80,100,150,200,300,500,1000,2000,5000",
 }
 """Must be in the environment of the whole cluster before Ray starts: Serve reads it when it is imported."""
+
+
+HAPROXY_PORTS = {"RAY_SERVE_HAPROXY_STATS_PORT": 8404, "RAY_SERVE_HAPROXY_METRICS_PORT": 9101}
+"""Ports HAProxy takes besides the one it is asked for, on every interface, and the settings that move them."""
 
 
 class ServeArgs(BaseModel):
@@ -52,6 +68,10 @@ class ServeArgs(BaseModel):
     topology: Topology = "composed"
     threads: int | None = Field(None, ge=1, le=64)
     """Threads of a replica that computes; else 1, or as many as there are cores, at most 8, where one replica does it all."""
+    apart: tuple[str, ...] | None = None
+    """composed: the sources with a deployment of their own; all others share one. null: those that search much (engine.placement)."""
+    replicas: int = Field(1, ge=1, le=64)
+    """Of every deployment but the release; `deployments:` in the YAML says it for one of them."""
     max_batch: int = Field(16, ge=1, le=256)
     in_flight: int = Field(2, ge=1, le=16)
     max_waiting: int = Field(128, ge=1, le=10_000)
@@ -68,27 +88,83 @@ class ServeArgs(BaseModel):
 
 def build_app(args: ServeArgs) -> "Application":
     """The application of one artifact; a damaged one is a SegueError before anything starts."""
-    from engine.deployments import GATEWAY, RANKER, SOURCE
+    from engine.deployments import GATEWAY, RANKER, RELEASE, SOURCES
 
-    artifact = open_artifact(args.artifact)
-    path, version = str(artifact.path.resolve()), artifact.manifest.version
-    threads, gateway = args.threads_each(), GATEWAY.options(name="gateway")
+    artifact, limits, threads = open_artifact(args.artifact), args.limits(), args.threads_each()
+    alone = heavy(artifact) if args.apart is None else args.apart
+    stages = () if args.topology == "fused" else (*alone, SHARED, RANKER_NAME)
+    release = RELEASE.options(name=RELEASE_NAME, user_config={"artifact": str(artifact.path.resolve())}).bind(stages)
+    gateway = GATEWAY.options(name=GATEWAY_NAME, num_replicas=args.replicas)
     if args.topology == "fused":
-        return gateway.bind(path, version, args.limits(), threads)
-    sources = {name: SOURCE.options(name=name).bind(path, version, name, threads) for name in source_names(artifact)}
-    ranker = RANKER.options(name="ranker").bind(path, version, threads)
-    return gateway.bind(path, version, args.limits(), threads, sources, ranker)
+        return gateway.bind(release, limits, threads)
+    named = {name: SOURCES.options(name=name, num_replicas=args.replicas) for name in (*alone, SHARED)}
+    sources = {name: deployment.bind(release, name, alone, threads) for name, deployment in named.items()}
+    ranker = RANKER.options(name=RANKER_NAME, num_replicas=args.replicas).bind(release, threads)
+    return gateway.bind(release, limits, threads, sources, ranker)
 
 
-def serve_forever(artifact: Path, topology: Topology, port: int, say: Callable[[str], None] = print) -> None:
+def deploy(artifact: Path, app: str = APP) -> Changed:
+    """The service on the Ray cluster at RAY_ADDRESS, else on the one of this machine, turns to `artifact` without a gap.
+
+    A model that is damaged, or that any replica cannot open, is a SegueError, and the old one keeps serving.
+    """
+    open_artifact(artifact, verify="size")  # a wrong path is said before anything is asked
+    with _cluster() as serve:
+        try:
+            asked = _changed(serve.get_deployment_handle(RELEASE_NAME, app), artifact)
+            return asyncio.run_coroutine_threadsafe(asked, _handles_loop()).result()
+        except TimeoutError as error:
+            raise SegueError(f"deploy: expected the change to be through within {DEPLOYING_S:.0f} s, found it still under way") from error
+        except Exception as error:  # of whatever kind Serve makes of what the release says
+            raise SegueError(f"deploy: {reason(error)}") from error
+
+
+async def _changed(release: Any, artifact: Path) -> Changed:
+    changed: Changed = await asyncio.wait_for(release.deploy.remote(str(artifact.resolve())), DEPLOYING_S)
+    return changed
+
+
+@cache
+def _handles_loop() -> asyncio.AbstractEventLoop:
+    """Where Serve is set to be fast, a handle must be used in an event loop, the same one for as long as the process lives."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="serve-handles", daemon=True).start()
+    return loop
+
+
+@contextmanager
+def _cluster() -> Iterator[Any]:
+    """Serve on a Ray that already runs: this process's, that of RAY_ADDRESS, or this machine's."""
+    import ray
+    from ray import serve
+
+    _hush()
+    ours = not ray.is_initialized()
+    if ours:
+        try:
+            ray.init(address=os.environ.get("RAY_ADDRESS", "auto"), log_to_driver=False, logging_level=logging.WARNING)
+        except ConnectionError as error:
+            raise SegueError(f"deploy: expected a running Ray, found {reason(error)} Start one: segue serve ARTIFACT") from error
+    try:
+        yield serve
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def serve_forever(artifact: Path, topology: Topology, port: int, replicas: int = 1, say: Callable[[str], None] = print) -> None:
     """Serves until SIGINT or SIGTERM, and then stops what it started."""
     open_artifact(artifact, verify="size")  # a wrong path is said before anything else is
     stop = threading.Event()
     with _signals_set(stop):
         say("Ray Serve with " + " ".join(f"{name}={value}" for name, value in _environment().items()))
-        with running_service(artifact, topology, port) as url, _signals_set(stop):  # again: Ray's own SIGTERM handler aborts
+        with (
+            running_service(artifact, topology, port, replicas=replicas) as url,
+            _signals_set(stop),
+        ):  # again: Ray's own SIGTERM handler aborts
             say(f"Serving {artifact} ({topology}) on {url}, documented at {url}/docs. Try:")
             say(f'  curl -s {url}/v1/recommend -H \'content-type: application/json\' -d \'{{"title": "road trip", "k": 5}}\'')
+            say(f"Prometheus metrics: {_metrics_url()}. Another model takes over with: segue deploy ARTIFACT")
             stop.wait()
             say("Stopping")
 
@@ -105,8 +181,8 @@ def _signals_set(stop: threading.Event) -> Iterator[None]:
 
 
 @contextmanager
-def running_service(artifact: Path, topology: Topology = "composed", port: int = 8000) -> Iterator[str]:
-    """The base URL of a service that answers; on leaving, what was started is stopped again.
+def running_service(artifact: Path, topology: Topology = "composed", port: int = 8000, **settings: Any) -> Iterator[str]:
+    """The base URL of a service that answers; on leaving, what was started is stopped again. `settings`: other ServeArgs.
 
     Connects to the Ray of this process, else to that of RAY_ADDRESS, else starts one.
     """
@@ -114,14 +190,14 @@ def running_service(artifact: Path, topology: Topology = "composed", port: int =
     _require_free(port)
     os.environ.update(_environment())
     with _ray() as ours, _serve(port, ours) as serve:
-        _deploy(serve, build_app(ServeArgs(artifact=artifact, topology=topology)))
+        _run(serve, build_app(ServeArgs(artifact=artifact, topology=topology, **settings)))
         try:
             yield f"http://{LOOPBACK}:{port}"
         finally:
             serve.delete(APP)  # lets requests under way end
 
 
-def _deploy(serve: Any, application: "Application") -> None:
+def _run(serve: Any, application: "Application") -> None:
     try:
         serve.run(application, name=APP, route_prefix="/")
     except RuntimeError as error:  # all that Serve says of a replica that would not start
@@ -131,6 +207,14 @@ def _deploy(serve: Any, application: "Application") -> None:
 def _environment() -> dict[str, str]:
     """ENVIRONMENT, where the caller's own does not say otherwise."""
     return {name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()}
+
+
+def _metrics_url() -> str:
+    """Of this node; every node has such a page."""
+    import ray
+
+    node = ray.nodes()[0]  # type: ignore[no-untyped-call]
+    return f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
 
 
 @contextmanager
@@ -157,16 +241,23 @@ def _serve(port: int, in_our_ray: bool) -> Iterator[Any]:
     """Serve as it runs in the cluster, else one of our own, whose HTTP server listens on the loopback interface alone."""
     from ray import serve
 
-    logging.getLogger("ray.serve").setLevel(logging.WARNING)  # the command line says what a person needs to know
+    _hush()
     if _serve_runs():
         yield serve
         return
+    for name, usual in HAPROXY_PORTS.items():
+        _require_free(int(os.environ.get(name, usual)), name)
     serve.start(http_options={"host": LOOPBACK, "port": port})
     try:
         yield serve
     finally:
         if not in_our_ray:  # which ends with all that is in it
             serve.shutdown()  # type: ignore[no-untyped-call]
+
+
+def _hush() -> None:
+    """The command line says what a person needs to know."""
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
 
 
 def _serve_runs() -> bool:
@@ -179,10 +270,10 @@ def _serve_runs() -> bool:
     return True
 
 
-def _require_free(port: int) -> None:
-    """HAProxy would share a port that is taken, and half of the requests would go astray."""
+def _require_free(port: int, setting: str = "--port") -> None:
+    """HAProxy would share a port that is taken, and half of the requests would go astray; or not start at all."""
     with socket.socket() as probe:
         try:
             probe.bind((LOOPBACK, port))
         except OSError as error:
-            raise SegueError(f"--port: expected a free port, found {port} in use. Choose another with --port") from error
+            raise SegueError(f"{setting}: expected a free port, found {port} in use. Choose another with {setting}") from error

@@ -7,6 +7,7 @@ Input: a Gateway, the API keys. Output: an ASGI application with its OpenAPI pag
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request, Response
@@ -18,12 +19,14 @@ from starlette.types import ASGIApp
 from engine import api
 from engine.batching import Overloaded
 from engine.conductor import TooSlow
-from engine.door import REQUEST_ID, Door, problem
+from engine.door import REQUEST_ID, TOLD, Door, problem
 from engine.gateway import Gateway
+from engine.meter import Meter
 from engine.requests import UnknownPlaylist, UnknownTrack
 from features.domain import SegueError
 
 LOG = logging.getLogger("segue")
+API_VERSION = "1"
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": api.Problem, "description": description, "content": {"application/problem+json": {}}}
     for status, description in {
@@ -43,30 +46,33 @@ _KINDS: dict[type[SegueError], tuple[int, str]] = {
 }
 
 
-def web_app(gateway: Gateway, keys: tuple[str, ...] = (), tell_id: bool = True) -> ASGIApp:
-    """`keys`: who sends none of them is refused under /v1; without keys everybody is let in. `tell_id`: see Door."""
-    app = FastAPI(title="Segue", summary="What comes next?", version=gateway.manifest.version, redoc_url=None)
+def web_app(current: Callable[[], Gateway], keys: tuple[str, ...] = (), tell_id: bool = True, meter: Meter | None = None) -> ASGIApp:
+    """`current`: the gateway of the model that is served now; a request keeps the one it began with.
+
+    `keys`: who sends none of them is refused under /v1; without keys everybody is let in. `tell_id`: see Door.
+    """
+    app = FastAPI(title="Segue", summary="What comes next?", version=API_VERSION, redoc_url=None)
     _report_problems(app)
-    _answer_questions(app, gateway)
-    _tell_state(app, gateway)
-    return Door(app, keys, tell_id=tell_id)  # around everything, FastAPI's own last resort too
+    _answer_questions(app, current)
+    _tell_state(app, current)
+    return Door(app, keys, tell_id=tell_id, meter=meter)  # around everything, FastAPI's own last resort too
 
 
-def _answer_questions(app: FastAPI, gateway: Gateway) -> None:
+def _answer_questions(app: FastAPI, current: Callable[[], Gateway]) -> None:
     @app.post("/v1/recommend", response_model=api.Recommended, responses=_PROBLEMS)
     async def recommend(body: api.Recommend, request: Request) -> Response:
         """What comes next: the tracks that continue some tracks, a known playlist or a title."""
-        return _json(await gateway.recommend(body, _id_of(request)))
+        return _told(request, await current().recommend(body, _id_of(request)))
 
     @app.post("/v1/similar", response_model=api.Nearest, responses=_PROBLEMS)
     async def similar(body: api.Similar, request: Request) -> Response:
         """The tracks nearest to one: by who plays them together, or by content for a track nobody has played."""
-        return _json(await gateway.similar(body, _id_of(request)))
+        return _json(await current().similar(body, _id_of(request)))
 
     @app.post("/v1/rank", response_model=api.Recommended, responses=_PROBLEMS)
     async def rank(body: api.Rank, request: Request) -> Response:
         """The given candidates in the order in which they continue the tracks."""
-        return _json(await gateway.rank(body, _id_of(request)))
+        return _told(request, await current().rank(body, _id_of(request)))
 
     @app.get("/v1/tracks", response_model=api.Found, responses=_PROBLEMS)
     async def tracks(
@@ -74,16 +80,14 @@ def _answer_questions(app: FastAPI, gateway: Gateway) -> None:
         limit: Annotated[int, Query(ge=1, le=100)] = 20,
     ) -> Response:
         """Tracks by what they are called, most popular first."""
-        return _json(await gateway.search(q, limit))
+        return _json(await current().search(q, limit))
 
 
-def _tell_state(app: FastAPI, gateway: Gateway) -> None:
-    manifest = gateway.manifest.model_dump_json().encode()
-
+def _tell_state(app: FastAPI, current: Callable[[], Gateway]) -> None:
     @app.get("/v1/model", responses=_PROBLEMS)
     async def model() -> Response:
         """The manifest of the model that answers."""
-        return Response(manifest, media_type="application/json")
+        return _json(current().manifest)
 
     @app.get("/healthz", response_model=api.Alive)
     async def healthz() -> Response:
@@ -93,7 +97,7 @@ def _tell_state(app: FastAPI, gateway: Gateway) -> None:
     @app.get("/readyz", response_model=api.Ready, responses={503: {"model": api.Ready}})
     async def readyz() -> Response:
         """Whether every stage answers, asked now."""
-        ready = await gateway.ready()
+        ready = await current().ready()
         return _json(ready, 200 if ready.ready else 503)
 
 
@@ -121,6 +125,12 @@ def _report_problems(app: FastAPI) -> None:
 
 def _id_of(request: Request) -> str:
     return str(request.scope[REQUEST_ID])
+
+
+def _told(request: Request, answer: api.Recommended) -> Response:
+    """What the access log says of the answer besides its status."""
+    request.scope[TOLD] = {"model": answer.model.version, "tracks": len(answer.tracks), "degraded": answer.degraded}
+    return _json(answer)
 
 
 def _json(answer: BaseModel, status: int = 200) -> Response:

@@ -60,5 +60,13 @@ def tiny_artifact(world: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def other_artifact(world: Path, tiny_artifact: Path) -> Path:
+    """Another model of the same world, as a training with another seed makes it."""
+    dataset = Dataset.open(world / "dataset")
+    save_model(train(dataset, TINY.model_copy(update={"seed": 1})), dataset, world / "other")
+    return world / "other"
+
+
+@pytest.fixture(scope="session")
 def tiny_model(tiny_artifact: Path) -> Model:
     return open_model(tiny_artifact)

@@ -13,12 +13,12 @@ import pytest
 from starlette.types import ASGIApp
 
 from engine import api
-from engine.artifact import open_artifact
-from engine.calls import hold_all
 from engine.conductor import Limits
 from engine.door import LARGEST_BODY, keys_of_environment
 from engine.gateway import Gateway
 from engine.model import Model
+from engine.turn import Turn
+from engine.versions import checked
 from engine.web import web_app
 from features.domain import Queries, Query
 from features.schema import NUMERIC_FEATURES
@@ -26,16 +26,20 @@ from features.schema import NUMERIC_FEATURES
 JSON = {"content-type": "application/json"}
 
 
+def turned(path: Path, limits: Limits, threads: int) -> Gateway:
+    turn = Turn.of_one_process(limits, threads)
+    asyncio.run(turn.to(checked(str(path))))
+    return turn.gateway
+
+
 @pytest.fixture(scope="module")
 def gateway(tiny_artifact: Path) -> Gateway:
-    artifact = open_artifact(tiny_artifact)
-    sources, ranker = hold_all(artifact, 2)
-    return Gateway.open(artifact, dict(sources), ranker, Limits())
+    return turned(tiny_artifact, Limits(), 2)
 
 
 @pytest.fixture(scope="module")
 def app(gateway: Gateway) -> ASGIApp:
-    return web_app(gateway)
+    return web_app(lambda: gateway)
 
 
 def send(app: ASGIApp, method: str, path: str, **more: Any) -> httpx.Response:
@@ -172,7 +176,7 @@ def test_a_body_in_pieces_is_read_whole(app: ASGIApp) -> None:
 
 def test_a_key_is_needed_where_keys_are_configured(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEGUE_API_KEYS", "first, second,,")
-    guarded = web_app(gateway, keys_of_environment())
+    guarded = web_app(lambda: gateway, keys_of_environment())
     assert is_problem(recommend(guarded), 401, "Authorization")["type"] == "urn:segue:problem:api-key"
     for headers in ({"authorization": "Bearer wrong"}, {"x-api-key": ""}, {"authorization": "Basic first"}, {"x-api-key": "first, second"}):
         answer = send(guarded, "POST", "/v1/recommend", json={}, headers=headers)
@@ -193,19 +197,18 @@ def test_without_configured_keys_everybody_is_let_in(monkeypatch: pytest.MonkeyP
 
 
 def test_overload_is_429_with_retry_after_and_lateness_504(tiny_artifact: Path) -> None:
-    artifact = open_artifact(tiny_artifact)
-    sources, ranker = hold_all(artifact, 1)
-    full = web_app(Gateway.open(artifact, dict(sources), ranker, Limits(waiting=0)))
+    refusing, hurried = turned(tiny_artifact, Limits(waiting=0), 1), turned(tiny_artifact, Limits(deadline=1e-6), 1)
+    full = web_app(lambda: refusing)
     answer = recommend(full)
     assert is_problem(answer, 429, "at most 0 waiting")["type"] == "urn:segue:problem:overloaded"
     assert int(answer.headers["retry-after"]) >= 1
-    late = web_app(Gateway.open(artifact, dict(sources), ranker, Limits(deadline=1e-6)))
+    late = web_app(lambda: hurried)
     is_problem(recommend(late), 504, "within 1e-06 s")
 
 
 def test_our_own_fault_is_500_and_says_nothing_of_the_inside(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(gateway), "_told", lambda *_: 1 / 0)
-    told = is_problem(recommend(web_app(gateway)), 500)
+    told = is_problem(recommend(web_app(lambda: gateway)), 500)
     assert "division" not in json.dumps(told)
 
 

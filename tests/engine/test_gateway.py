@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ import pytest
 from engine import api
 from engine.artifact import Artifact, open_artifact
 from engine.batching import Batcher, Overloaded
-from engine.calls import HeldSecondStage, HeldSource, WrongVersion, fusion_only, hold_all, open_version
-from engine.conductor import Conductor, Item, Limits, Told, TooSlow
+from engine.calls import HeldSecondStage, HeldSources, Proposed, fusion_only
+from engine.conductor import Conductor, Group, Item, Limits, Told, TooSlow
 from engine.filters import allowed, fill, keep
 from engine.gateway import Gateway
-from engine.model import Model
+from engine.model import Model, source_names
 from engine.nearness import Nearness
 from engine.search import Search
+from engine.versions import ModelRef, WrongVersion, open_version
 from engine.wants import Ranked, Want, nothing, rank_each
 from features.domain import NO_TRACK, Queries, Query, Retrieved, SegueError
 
@@ -115,16 +117,19 @@ class Watched:
     def __init__(self, stage: Any, delay: float = 0.0, error: Exception | None = None) -> None:
         self.stage, self.delay, self.error, self.sizes = stage, delay, error, list[int]()
 
+    async def prepare(self, model: ModelRef) -> None:
+        await self.stage.prepare(model)
+
     async def ping(self, version: str) -> str:
         await asyncio.sleep(self.delay)
         return str(await self.stage.ping(version))
 
-    async def retrieve(self, version: str, queries: Queries) -> Retrieved:
+    async def retrieve(self, version: str, queries: Queries, within: float) -> Proposed:
         self.sizes.append(len(queries))
         await asyncio.sleep(self.delay)
         if self.error:
             raise self.error
-        result: Retrieved = await self.stage.retrieve(version, queries)
+        result: Proposed = await self.stage.retrieve(version, queries, within)
         return result
 
     async def rank(self, version: str, queries: Queries, retrieved: Mapping[str, Retrieved], wants: Sequence[Want]) -> list[Ranked]:
@@ -141,18 +146,33 @@ def artifact(tiny_artifact: Path) -> Artifact:
     return open_artifact(tiny_artifact)
 
 
+@dataclass(frozen=True)
+class Stages:
+    """Every source in a stage of its own, two that share one, and the ranker."""
+
+    sources: dict[tuple[str, ...], HeldSources]
+    ranker: HeldSecondStage
+
+
 @pytest.fixture(scope="module")
-def held(artifact: Artifact) -> tuple[dict[str, HeldSource], HeldSecondStage]:
-    return hold_all(artifact, 2)
+def held(artifact: Artifact) -> Stages:
+    together = ("artist", "popularity")
+    groups = [*((name,) for name in source_names(artifact) if name not in together), together]
+    stages = Stages({names: HeldSources(names[0], lambda _, names=names: names, 1) for names in groups}, HeldSecondStage(1))
+    model = ModelRef(str(artifact.path), artifact.manifest.version)
+    for stage in (*stages.sources.values(), stages.ranker):
+        asyncio.run(stage.prepare(model))
+    return stages
 
 
 class World:
     """A conductor over watched stages."""
 
-    def __init__(self, artifact: Artifact, held: tuple[dict[str, HeldSource], HeldSecondStage], limits: Limits) -> None:
-        self.sources = {name: Watched(stage) for name, stage in held[0].items()}
-        self.ranker = Watched(held[1])
-        self.conductor = Conductor(artifact.manifest.version, self.sources, self.ranker, fusion_only(artifact), limits)
+    def __init__(self, artifact: Artifact, held: Stages, limits: Limits) -> None:
+        self.groups = [Group(names, Watched(stage)) for names, stage in held.sources.items()]
+        self.sources: dict[str, Any] = {name: group.call for group in self.groups for name in group.names}
+        self.ranker = Watched(held.ranker)
+        self.conductor = Conductor(artifact.manifest.version, self.groups, self.ranker, fusion_only(artifact), limits)
 
     def ask(self, *items: Item) -> list[Told]:
         async def together() -> list[Told]:
@@ -165,7 +185,7 @@ LIMITS = Limits(source_timeout=0.2, ranker_timeout=0.5, deadline=2.0)
 
 
 @pytest.fixture
-def watched(artifact: Artifact, held: tuple[dict[str, HeldSource], HeldSecondStage]) -> World:
+def watched(artifact: Artifact, held: Stages) -> World:
     return World(artifact, held, LIMITS)
 
 
@@ -211,7 +231,7 @@ def test_a_source_that_does_not_answer_is_left_out_and_named(watched: World, tin
     elif how == "broken":
         source.error = RuntimeError("disk on fire")
     else:
-        source.stage = HeldSource("another", "als", tiny_model.pipeline.sources["als"], 60)
+        source.stage = HeldSources("als", lambda _: ("als",), 1)
     (told,) = watched.ask(Item(QUERIES[0], want(10)))
     assert told.degraded == ("als",)
     assert told.ranked.count == 10
@@ -237,10 +257,10 @@ def test_without_any_source_nothing_is_proposed_and_all_are_named(watched: World
         source.error = RuntimeError("gone")
     (told,) = watched.ask(Item(QUERIES[0], want(10)))
     assert told.ranked.count == 0
-    assert told.degraded == tuple(watched.sources)
+    assert set(told.degraded) == set(watched.sources)
 
 
-def test_a_request_has_a_deadline(artifact: Artifact, held: tuple[dict[str, HeldSource], HeldSecondStage]) -> None:
+def test_a_request_has_a_deadline(artifact: Artifact, held: Stages) -> None:
     watched = World(artifact, held, Limits(source_timeout=2.0, deadline=0.1))
     watched.sources["title"].delay = 1.0
     with pytest.raises(TooSlow, match=r"within 0\.1 s"):
@@ -250,18 +270,36 @@ def test_a_request_has_a_deadline(artifact: Artifact, held: tuple[dict[str, Held
 def test_readiness_asks_every_stage(watched: World, tiny_model: Model) -> None:
     assert set(asyncio.run(watched.conductor.ready()).values()) == {"ok"}
     watched.sources["title"].delay = 5.0
-    watched.sources["als"].stage = HeldSource("another", "als", tiny_model.pipeline.sources["als"], 60)
+    watched.sources["als"].stage = HeldSources("als", lambda _: ("als",), 1)
     said = asyncio.run(watched.conductor.ready())
     assert said["title"] == "no answer within 0.2 s"
-    assert "found another" in said["als"]
+    assert "found none" in said["als"]
     assert said["ranker"] == "ok"
 
 
-def test_a_stage_refuses_another_version(held: tuple[dict[str, HeldSource], HeldSecondStage], tiny_artifact: Path) -> None:
+def test_sources_that_are_asked_together_fail_together(watched: World) -> None:
+    watched.sources["artist"].error = RuntimeError("gone")
+    (told,) = watched.ask(Item(QUERIES[0], want(10)))
+    assert told.degraded == ("artist", "popularity")
+
+
+def test_of_sources_asked_together_one_may_fail_and_one_be_late(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = HeldSources("some", lambda _: ("slim", "title", "popularity"), 3)
+    version = artifact.manifest.version
+    asyncio.run(stage.prepare(ModelRef(str(artifact.path), version)))
+    sources = stage._versions.of(version).sources
+    monkeypatch.setattr(type(sources["slim"]), "retrieve", lambda *_: 1 / 0)
+    monkeypatch.setattr(type(sources["title"]), "retrieve", lambda *_: time.sleep(0.5))
+    proposed = asyncio.run(stage.retrieve(version, Queries.of([asked(3)]), 0.1))
+    assert list(proposed.retrieved) == ["popularity"]
+    assert proposed.missing == {"slim": "division by zero", "title": "no answer within 0.1 s"}
+
+
+def test_a_stage_refuses_a_version_that_it_does_not_hold(held: Stages, tiny_artifact: Path) -> None:
     with pytest.raises(WrongVersion, match="expected model other, found "):
-        asyncio.run(held[1].ping("other"))
+        asyncio.run(held.ranker.ping("other"))
     with pytest.raises(WrongVersion, match="expected model other, found "):
-        open_version(str(tiny_artifact), "other")
+        open_version(ModelRef(str(tiny_artifact), "other"))
 
 
 # -- what queries want ------------------------------------------------------------------------------------------------
@@ -380,8 +418,8 @@ def test_search_finds_every_word_whatever_the_case(tiny_model: Model) -> None:
 
 
 @pytest.fixture(scope="module")
-def gateway(artifact: Artifact, held: tuple[dict[str, HeldSource], HeldSecondStage]) -> Gateway:
-    return Gateway.open(artifact, dict(held[0]), held[1], Limits())
+def gateway(artifact: Artifact, held: Stages) -> Gateway:
+    return Gateway.open(artifact, [Group(names, stage) for names, stage in held.sources.items()], held.ranker, Limits())
 
 
 def recommend(gateway: Gateway, **request: Any) -> api.Recommended:
@@ -424,8 +462,8 @@ def test_a_varied_answer_has_k_tracks_and_reasons_of_its_own(gateway: Gateway, t
     assert all(one.why and len(one.why.features) == 5 and one.why.like for one in varied.tracks)
 
 
-def test_all_sources_gone_leaves_the_popular_order(artifact: Artifact, held: tuple[dict[str, HeldSource], HeldSecondStage]) -> None:
-    broken = {name: Watched(stage, error=RuntimeError("gone")) for name, stage in held[0].items()}
-    answer = recommend(Gateway.open(artifact, dict(broken), held[1], Limits()), k=3, exclude=[])
-    assert answer.degraded == list(broken)
+def test_all_sources_gone_leaves_the_popular_order(artifact: Artifact, held: Stages) -> None:
+    broken = [Group(names, Watched(stage, error=RuntimeError("gone"))) for names, stage in held.sources.items()]
+    answer = recommend(Gateway.open(artifact, broken, held.ranker, Limits()), k=3, exclude=[])
+    assert answer.degraded == list(source_names(artifact))
     assert [track.sources for track in answer.tracks] == [{"popularity": 1}, {"popularity": 2}, {"popularity": 3}]

@@ -27,7 +27,7 @@ def test_serve_sees_the_builders_model_and_so_checks_the_arguments() -> None:
     (parameter,) = inspect.signature(build_app).parameters.values()
     assert issubclass(parameter.annotation, BaseModel)
     with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
-        ServeArgs.model_validate({"artifact": "a", "replicas": 3})
+        ServeArgs.model_validate({"artifact": "a", "colour": 3})
     with pytest.raises(ValidationError, match="topology"):
         ServeArgs.model_validate({"artifact": "a", "topology": "other"})
 
