@@ -45,8 +45,10 @@ ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # A replica that leaves waits so long for HAProxy to notice; the default of 30 is for load balancers further out.
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
-    # A gateway that dies takes no request with it: whoever got no answer asks the next one, since all that is asked is read only.
-    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+    # A gateway that dies takes no request with it: HAProxy asks the next one, since all that is asked is read only. It can do so
+    # only for a request it has read whole before it passed it on; for that it has an option, and Serve, which writes this setting
+    # into HAProxy's configuration as it stands, has none.
+    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response\n    option http-buffer-request",
     "RAY_SERVE_HAPROXY_RETRIES": "3",
     # Straight lines of the latency histogram where this service's answers are.
     "RAY_SERVE_REQUEST_LATENCY_BUCKETS_MS": "1,2,5,10,15,20,30,40,60,80,100,150,200,300,500,1000,2000,5000",

@@ -69,6 +69,7 @@ def _ask(url: str, body: str, first: dict[str, list[str]], heard: Heard, stop: t
         if not degraded and tracks[: len(first[version])] != first[version]:
             heard.wrong.append(f"{version}: {tracks}")
         time.sleep(0.005)
+    connection.close()
 
 
 def replicas(ancestor: int, deployment: str, app: str = "segue") -> list[int]:

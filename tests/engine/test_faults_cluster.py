@@ -1,0 +1,96 @@
+"""What happens to those who ask while replicas are killed and models are exchanged, on a real Ray."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import httpx
+import pytest
+
+from engine.model import Model, open_model
+from engine.requests import ask
+from engine.serve import deploy, running_service
+from features.domain import Queries
+from tests.engine.load import asking, replicas
+from tests.engine.test_serve_cluster import _free_port
+
+BODY = {"title": "road trip", "k": 10}
+DEPLOYMENTS = ("als", "sources", "ranker", "gateway", "release")
+
+
+@pytest.fixture(scope="module")
+def models(tiny_artifact: Path, other_artifact: Path) -> dict[str, Model]:
+    return {model.artifact.manifest.version: model for model in (open_model(tiny_artifact), open_model(other_artifact))}
+
+
+@pytest.fixture(scope="module")
+def first(models: dict[str, Model]) -> dict[str, list[str]]:
+    """By version, how the answer begins."""
+    return {version: answer(model) for version, model in models.items()}
+
+
+def answer(model: Model) -> list[str]:
+    query = ask(model.names, title=BODY["title"]).query  # type: ignore[arg-type]
+    return model.names.vocabulary.ids(model.pipeline.recommend(Queries.of([query]), 10).ranking.tracks[0][:3])
+
+
+@pytest.fixture(scope="module")
+def url(tiny_artifact: Path, ray_cluster: ModuleType) -> Iterator[str]:
+    """Two replicas of everything."""
+    with running_service(tiny_artifact, "composed", _free_port(), apart=("als",), replicas=2) as url:
+        yield url
+
+
+def wait_until(holds: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, f"expected {what} within {seconds} s"
+        time.sleep(0.2)
+
+
+def is_whole(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/readyz", timeout=10).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def test_ten_models_take_over_under_load_and_nobody_notices(
+    url: str, tiny_artifact: Path, other_artifact: Path, first: dict[str, list[str]]
+) -> None:
+    with asking(url, BODY, first) as heard:
+        for turn in range(10):
+            deploy((other_artifact, tiny_artifact)[turn % 2])
+    assert (heard.failures, heard.wrong, heard.missing) == ([], [], set())
+    assert heard.versions == set(first)
+
+
+def test_a_damaged_model_is_refused_on_the_command_line_and_in_the_cluster(url: str, tiny_artifact: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    result = subprocess.run(
+        [sys.executable, "-m", "engine", "deploy", str(tmp_path / "empty")], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert result.returncode == 2
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert is_whole(url)
+
+
+@pytest.mark.parametrize("deployment", DEPLOYMENTS)
+def test_of_two_replicas_one_may_die_and_no_request_fails(url: str, first: dict[str, list[str]], deployment: str) -> None:
+    before = replicas(os.getpid(), deployment)
+    assert len(before) == (1 if deployment == "release" else 2)
+    with asking(url, BODY, first) as heard:
+        time.sleep(1)
+        os.kill(before[0], signal.SIGKILL)
+        wait_until(lambda: len(set(replicas(os.getpid(), deployment)) - set(before[:1])) == len(before), f"another {deployment}")
+        wait_until(lambda: is_whole(url), "every stage")
+        time.sleep(1)
+    assert (heard.failures, heard.wrong) == ([], [])
+    assert sum(heard.answers.values()) > 50
