@@ -111,12 +111,17 @@ class Pool:
             try:
                 connection = self._reusable() or Connection(*await asyncio.open_connection(self._host, self._port))
                 sent = time.perf_counter()
-                status, body = await connection.ask(request)
+                status, body = await _or_closed(connection, request)
             except (OSError, EOFError):
                 await asyncio.sleep(REFUSED_PAUSE_S)
                 return time.perf_counter(), LOST, b""
             self._idle.append(connection)
             return sent, status, body
+
+    async def close(self) -> None:
+        for connection in self._idle:
+            connection.close()
+        await asyncio.sleep(0)  # they close in the loop's next turn
 
     def _reusable(self) -> Connection | None:
         while self._idle:
@@ -125,6 +130,15 @@ class Pool:
                 return connection
             connection.close()
         return None
+
+
+async def _or_closed(connection: Connection, request: bytes) -> tuple[str, bytes]:
+    """The answer; a connection without one is of no further use."""
+    try:
+        return await connection.ask(request)
+    except BaseException:
+        connection.close()
+        raise
 
 
 class Run:
@@ -220,6 +234,7 @@ async def load(plan: Plan, bodies: Iterable[bytes]) -> dict[str, Any]:
     answers = await run.ask()
     cpu = time.process_time() - cpu
     print("end", flush=True)
+    await pool.close()
     return {**figures(answers, run.start, plan.seconds, plan.k), "client_cpu_seconds": round(cpu, 3)}
 
 

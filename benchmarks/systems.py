@@ -7,7 +7,6 @@ Everything started is a descendant of this process. Knows no measurement.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -20,10 +19,10 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from benchmarks.measure import with_checkout
 from engine.serve import LOOPBACK, running_service
 from features.domain import SegueError
 
-CHECKOUT = Path(__file__).parent.parent
 SYSTEMS: Mapping[str, str] = {
     "composed": "this service, a replica for every source, the ranker and the gateway",
     "fused": "this service, everything in one replica",
@@ -71,12 +70,7 @@ def _monolith(given: Given) -> Iterator[str]:
     """Trained first, in a folder of its own."""
     with tempfile.TemporaryDirectory() as folder:
         places = {"MONOLITH_DATASET": str(given.dataset), "MONOLITH_FOLDER": folder}
-        environment = {
-            **os.environ,
-            **ONE_THREAD,
-            "PYTHONPATH": os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")]),
-            **places,
-        }
+        environment = {**with_checkout(), **ONE_THREAD, **places}
         python = [sys.executable, "-P", "-m"]
         subprocess.run([*python, MONOLITH, str(given.dataset), folder], env=environment, check=True)
         options = ["--factory", "--host", LOOPBACK, "--port", str(given.port), "--workers", str(WORKERS), "--log-level", "warning"]
