@@ -55,6 +55,7 @@ def serving(result: Result) -> str:
         f"Milliseconds are those of one client, CPU (without the client's) and memory (shared pages once) at {MANY[0]} clients.",
         *(f"{name} is left out: {reason}." for name, reason in result["left_out"].items()),
         _troubles(systems),
+        _noise(systems),
     ]
     return "\n".join(
         [
@@ -90,10 +91,19 @@ def _percentiles(run: Result) -> list[str]:
     return [f"{run['milliseconds'][name]:.1f}" for name in ("p50", "p95", "p99")]
 
 
+def _runs(systems: Result) -> list[Result]:
+    return [run for system in systems.values() for kind in ("clients", "rates") for run in system[kind].values()]
+
+
 def _troubles(systems: Result) -> str:
-    runs = [run for system in systems.values() for kind in ("clients", "rates") for run in system[kind].values()]
-    requests, errors, degraded = (sum(run[name] for run in runs) for name in ("requests", "errors", "degraded"))
+    requests, errors, degraded = (sum(run[name] for run in _runs(systems)) for name in ("requests", "errors", "degraded"))
     return f"Of {requests:,} requests {errors} failed and {degraded} were degraded."
+
+
+def _noise(systems: Result) -> str:
+    """Figures of a machine that others use are worth little, and say so themselves."""
+    elsewhere = [run["cores_elsewhere"] for run in _runs(systems)]
+    return f"Work that has no part in this kept {sum(elsewhere) / len(elsewhere):.1f} cores busy on average, {max(elsewhere):.1f} at most."
 
 
 def _verdict(target: Result) -> list[str]:
