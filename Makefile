@@ -18,7 +18,7 @@ help:
 	@echo "make demo    the whole job on a small synthetic world, from files to an answer over HTTP"
 	@echo "make test    lint, types, architecture and tests"
 	@echo "make lint    the first three of these"
-	@echo "make bench   how fast an artifact is served: ARTIFACT=artifact CHALLENGE=challenge.json"
+	@echo "make bench   how fast an artifact is served: ARTIFACT=artifact CHALLENGE=challenge.json DATASET=dataset"
 	@echo "make setup   only install, into .venv"
 
 setup: $(STAMP)
@@ -55,6 +55,7 @@ test: lint
 	$(BIN)/pytest
 
 bench: setup
-	@test -n "$(ARTIFACT)" -a -n "$(CHALLENGE)" || { echo "make bench: expected ARTIFACT=… CHALLENGE=…, found none" >&2; exit 2; }
-	$(BIN)/python -m benchmarks.serving "$(ARTIFACT)" --challenge "$(CHALLENGE)" --out benchmarks/results/serving.json
+	@test -n "$(ARTIFACT)" -a -n "$(CHALLENGE)" || { echo "make bench: expected ARTIFACT=… CHALLENGE=… and perhaps DATASET=…, found none" >&2; exit 2; }
+	$(if $(DATASET),$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]')
+	$(BIN)/python -m benchmarks.serving "$(ARTIFACT)" --challenge "$(CHALLENGE)" $(if $(DATASET),--dataset "$(DATASET)") $(BENCH) --out benchmarks/results/serving.json
 	$(BIN)/python benchmarks/readme.py

@@ -38,22 +38,82 @@ def quality(result: Result) -> str:
 
 
 def serving(result: Result) -> str:
-    """The result of `benchmarks/serving.py`."""
-    runs = [(topology, clients, run) for topology, of in result["figures"].items() for clients, run in of.items()]
-    rows = [
-        [topology, clients.removeprefix("clients="), *_percentiles(run), f"{run['requests_per_second']:.0f}", *_failures(run)]
-        for topology, clients, run in runs
+    """The result of `benchmarks/serving.py`: what was asked for, the systems side by side, and at fixed rates."""
+    asked, systems = result["requests"], result["systems"]
+    columns = [
+        "system",
+        "p50 ms",
+        "p95 ms",
+        "p99 ms",
+        *(f"requests/s, {clients} clients" for clients in MANY),
+        "CPU ms a request",
+        "memory MiB",
     ]
-    columns = ["topology", "clients", "p50 ms", "p90 ms", "p99 ms", "requests/s", "errors", "degraded"]
-    return "\n".join([_table(columns, rows), "", _made_with(result)])
+    rates = [[name, f"{run['rate']:.0f}", *_percentiles(run)] for name, system in systems.items() for run in system["rates"].values()]
+    said = [
+        f"{asked['playlists']} playlists in turn, k = {asked['k']}, {result['seconds']['measured']:g} s each. "
+        f"Milliseconds are those of one client, CPU (without the client's) and memory (shared pages once) at {MANY[0]} clients.",
+        *(f"{name} is left out: {reason}." for name, reason in result["left_out"].items()),
+        _troubles(systems),
+        _noise(systems),
+    ]
+    return "\n".join(
+        [
+            _table(columns, [[name, *_in_short(system)] for name, system in systems.items()]),
+            "",
+            *said,
+            "",
+            _table(["target", "expected", "found", "reached"], [_verdict(target) for target in result["targets"]], words=True),
+            "",
+            "At fixed rates, counted from when a request was due:",
+            "",
+            _table(["system", "requests/s", "p50 ms", "p95 ms", "p99 ms"], rates),
+            "",
+            *(_soak(name, system["soak"]) for name, system in systems.items() if "soak" in system),
+            _made_with(result),
+        ]
+    )
+
+
+MANY = ("16", "64")
+
+
+def _in_short(system: Result) -> list[str]:
+    """A cell of what was not measured is empty."""
+    runs = system["clients"]
+    alone = _percentiles(runs["1"]) if "1" in runs else [""] * 3
+    rates = [f"{runs[clients]['requests_per_second']:.0f}" if clients in runs else "" for clients in MANY]
+    many = runs.get(MANY[0])
+    return [*alone, *rates, *([f"{many['cpu_ms_per_request']:.1f}", f"{many['memory_mib']['pss']:.0f}"] if many else [""] * 2)]
 
 
 def _percentiles(run: Result) -> list[str]:
-    return [f"{run['milliseconds'][name]:.1f}" for name in ("p50", "p90", "p99")]
+    return [f"{run['milliseconds'][name]:.1f}" for name in ("p50", "p95", "p99")]
 
 
-def _failures(run: Result) -> list[str]:
-    return [str(run["errors"]), str(run["degraded"])]
+def _runs(systems: Result) -> list[Result]:
+    return [run for system in systems.values() for kind in ("clients", "rates") for run in system[kind].values()]
+
+
+def _troubles(systems: Result) -> str:
+    requests, errors, degraded = (sum(run[name] for run in _runs(systems)) for name in ("requests", "errors", "degraded"))
+    return f"Of {requests:,} requests {errors} failed and {degraded} were degraded."
+
+
+def _noise(systems: Result) -> str:
+    """Figures of a machine that others use are worth little, and say so themselves."""
+    elsewhere = [run["cores_elsewhere"] for run in _runs(systems)]
+    return f"Work that has no part in this kept {sum(elsewhere) / len(elsewhere):.1f} cores busy on average, {max(elsewhere):.1f} at most."
+
+
+def _verdict(target: Result) -> list[str]:
+    found = "not measured" if target["found"] is None else f"{target['found']:.4g}"
+    return [target["target"], target["expected"], found, {True: "yes", False: "no", None: ""}[target["reached"]]]
+
+
+def _soak(name: str, soak: Result) -> str:
+    parts = [f"{part} {of['first']:.0f} to {of['last']:.0f}" for part, of in soak["rss_mib_of"].items()]
+    return f"Resident memory over {soak['minutes']:g} minutes at {soak['rate']:g} requests/s, {name}, in MiB: {', '.join(parts)}."
 
 
 def reference(result: Result) -> str:

@@ -1,0 +1,69 @@
+"""A Serve application of the composed shape in which nobody computes: what Ray and HTTP cost by themselves.
+
+Input: a request as the service takes it. Output: `k` places that stand for tracks. Three retrievers are asked at once and then
+a ranker, one call each for every request and nothing in batches. Knows no model.
+"""
+
+# No `from __future__ import annotations`: FastAPI reads the annotations of a class that Serve copies.
+
+import asyncio
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+from fastapi import FastAPI
+from pydantic import BaseModel
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from engine.serve import ENVIRONMENT, LOOPBACK
+
+APP = "noop"
+RETRIEVERS = ("first", "second", "third")
+REPLICA: dict[str, Any] = {
+    "ray_actor_options": {"num_cpus": 0.1},
+    "max_ongoing_requests": 256,
+    "logging_config": {"enable_access_log": False},
+}
+web = FastAPI()
+
+
+class Asked(BaseModel):
+    tracks: list[str] = []
+    title: str = ""
+    k: int = 10
+
+
+@serve.deployment(**REPLICA)
+class Stage:
+    async def __call__(self, k: int) -> list[int]:
+        return list(range(k))
+
+
+@serve.deployment(name="gateway", **REPLICA)
+@serve.ingress(web)
+class Gateway:
+    def __init__(self, retrievers: list[DeploymentHandle], ranker: DeploymentHandle) -> None:
+        self._retrievers, self._ranker = retrievers, ranker
+
+    @web.post("/v1/recommend")
+    async def recommend(self, asked: Asked) -> dict[str, Any]:
+        proposed = await asyncio.gather(*(retriever.remote(asked.k) for retriever in self._retrievers))
+        return {"tracks": await self._ranker.remote(len(proposed[0])), "degraded": []}
+
+
+@contextmanager
+def running(port: int) -> Iterator[str]:
+    """Its base URL; Ray is started for it and stopped after it."""
+    os.environ.update({name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()})
+    ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
+    try:
+        serve.start(http_options={"host": LOOPBACK, "port": port})
+        retrievers = [Stage.options(name=name).bind() for name in RETRIEVERS]
+        serve.run(Gateway.bind(retrievers, Stage.options(name="ranker").bind()), name=APP, route_prefix="/")
+        yield f"http://{LOOPBACK}:{port}"
+    finally:
+        ray.shutdown()
