@@ -48,8 +48,10 @@ ENVIRONMENT = {
     # A gateway that dies takes no request with it: HAProxy asks the next one, since all that is asked is read only. It can do so
     # only for a request it has read whole before it passed it on; for that it has an option, and Serve, which writes this setting
     # into HAProxy's configuration as it stands, has none.
-    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response\n    option http-buffer-request",
-    "RAY_SERVE_HAPROXY_RETRIES": "3",
+    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response response-timeout\n    option http-buffer-request",
+    "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": "8",  # longer than any answer takes: see ServeArgs.deadline_s
+    "RAY_SERVE_HAPROXY_TIMEOUT_CONNECT_S": "1",
+    "RAY_SERVE_HAPROXY_RETRIES": "5",
     # Straight lines of the latency histogram where this service's answers are.
     "RAY_SERVE_REQUEST_LATENCY_BUCKETS_MS": "1,2,5,10,15,20,30,40,60,80,100,150,200,300,500,1000,2000,5000",
 }
@@ -275,6 +277,7 @@ def _serve_runs() -> bool:
 def _require_free(port: int, setting: str = "--port") -> None:
     """HAProxy would share a port that is taken, and half of the requests would go astray; or not start at all."""
     with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of a service that has just stopped do not matter
         try:
             probe.bind((LOOPBACK, port))
         except OSError as error:

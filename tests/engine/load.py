@@ -74,12 +74,9 @@ def _ask(url: str, body: str, first: dict[str, list[str]], heard: Heard, stop: t
 
 def replicas(ancestor: int, deployment: str, app: str = "segue") -> list[int]:
     """The process ids of a deployment's replicas among the descendants of the process `ancestor`."""
-    found = []
-    for process in Path("/proc").iterdir():
-        if process.name.isdigit() and f"ServeReplica:{app}:{deployment}" in _read(process / "cmdline"):
-            if ancestor in _ancestors(int(process.name)):
-                found.append(int(process.name))
-    return found
+    title = f"ServeReplica:{app}:{deployment}"
+    named = [int(process.name) for process in Path("/proc").iterdir() if process.name.isdigit() and title in _read(process / "cmdline")]
+    return [process for process in named if ancestor in _ancestors(process)]
 
 
 def _ancestors(process: int) -> Sequence[int]:
