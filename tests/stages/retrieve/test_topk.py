@@ -24,6 +24,21 @@ def test_the_best_are_those_of_a_sorted_list(scored: dict[int, float], n: int, s
 
 
 @QUICK
+@given(scores=st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), max_size=30), n=st.integers(1, 40))
+def test_the_floor_is_reached_by_as_many_as_wanted_and_few_more(scores: list[float], n: int) -> None:
+    found = topk.floor(np.array(scores, np.float32), n)
+    assert sum(score >= found for score in scores) >= min(n, len(scores))
+    if found > -np.inf:
+        nth = sorted(scores)[-n]
+        assert nth - max(abs(nth) * 2**-12, 2.0**-138) <= found <= nth
+
+
+def test_zeros_of_either_sign_are_equal() -> None:
+    found, best = topk.best(np.array([5, 3, 4], np.int32), np.array([0.0, -0.0, 0.0], np.float32), 2)
+    assert (found.tolist(), best.tolist()) == ([3, 4], [0, 0])
+
+
+@QUICK
 @given(rows=st.lists(st.tuples(SCORED, st.sets(st.integers(0, 40))), max_size=4), n=st.integers(1, 40))
 def test_of_sparse_scores_the_stored_ones_that_are_not_excluded(rows: list[tuple[dict[int, float], set[int]]], n: int) -> None:
     indptr = np.concatenate([[0], np.cumsum([len(scored) for scored, _ in rows], dtype=np.int64)])
