@@ -100,7 +100,7 @@ class AlsRecipe(BaseModel):
     def open(self, folder: Path, num_tracks: int) -> Als:
         vectors = open_vectors(folder, (num_tracks, self.width))
         gram = load_array(folder / "gram.npy", dtype=np.float32, shape=(self.width, self.width))
-        return Als(self, vectors, gram, self.index.open(folder, self.width))
+        return Als(self, vectors, gram, self.index.open(folder, vectors))
 
     @property
     def width(self) -> int:

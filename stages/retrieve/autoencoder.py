@@ -78,7 +78,7 @@ class AutoencoderRecipe(BaseModel):
 
     def open(self, folder: Path, num_tracks: int) -> Autoencoder:
         vectors = open_vectors(folder, (num_tracks, self.dim + 1))
-        return Autoencoder(self, vectors, _open_layers(folder / LAYERS, _shapes(self)), self.index.open(folder, self.dim + 1))
+        return Autoencoder(self, vectors, _open_layers(folder / LAYERS, _shapes(self)), self.index.open(folder, vectors))
 
 
 def _shapes(recipe: AutoencoderRecipe) -> dict[str, tuple[int, ...]]:

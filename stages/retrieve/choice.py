@@ -117,7 +117,7 @@ def _told_by_the_first(built: Index, recipe: IndexRecipe, bench: _Bench, seed: i
 def _choose(built: Index, recipe: IndexRecipe, bench: _Bench, seed: int) -> Chosen:
     """The exact index is always measured: it says what there is to find."""
     if isinstance(built, ApproximateIndex):
-        exact, annoy = bench.exact(ExactIndex.over(built.vectors, built.tracks)), bench.annoy(built)
+        exact, annoy = bench.exact(ExactIndex.build(built.vectors, built.tracks)), bench.annoy(built)
         return _chosen(built, annoy, [exact, annoy], "asked for")
     assert isinstance(built, ExactIndex)
     exact = bench.exact(built)
@@ -144,7 +144,7 @@ def _fastest(built: ExactIndex, exact: Trial, recipe: IndexRecipe, bench: _Bench
 
 
 def _planted(exact: ExactIndex, recipe: IndexRecipe, seed: int, nodes: int) -> ApproximateIndex:
-    return ApproximateIndex.over(exact.vectors, exact.tracks, recipe.trees, nodes, seed)
+    return ApproximateIndex.build(exact.vectors, exact.tracks, recipe.trees, nodes, seed)
 
 
 def _chosen(index: Index, trial: Trial, tried: list[Trial], reason: str) -> Chosen:

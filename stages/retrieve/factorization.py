@@ -81,7 +81,7 @@ class FactorizationRecipe(BaseModel):
 
     def open(self, folder: Path, num_tracks: int) -> Factorization:
         vectors = open_vectors(folder, (num_tracks, self.dim + 1))
-        return Factorization(self, vectors, Background.open(folder, num_tracks), self.index.open(folder, self.dim + 1))
+        return Factorization(self, vectors, Background.open(folder, num_tracks), self.index.open(folder, vectors))
 
     def entry_weights(self, places: np.ndarray) -> Floats:
         """(n,) the weights, of mean 1 in a playlist, of the entries at `places` (n,), 0 for the first."""
