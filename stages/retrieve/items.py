@@ -18,8 +18,8 @@ import torch
 from features.domain import Floats, Ints, Queries, Retrieved
 from stages import parallel
 from stages.protocols import NoSpace
-from stages.retrieve import topk
-from stages.retrieve.votes import open_sparse, queries_matrix, save_sparse
+from stages.retrieve.sums import each_seed_once, top_of_sums
+from stages.retrieve.votes import open_sparse, save_sparse
 
 Entries = tuple[Ints, Ints, Floats]
 """(n,) seeds, (n,) the tracks they speak for, (n,) weights; no pair twice."""
@@ -47,8 +47,7 @@ class Items(NoSpace):
         return cls(model, open_sparse(folder, "weights", num_tracks))
 
     def retrieve(self, queries: Queries, n: int) -> Retrieved:
-        seeds = queries_matrix(queries, self.weights.shape[0])
-        return topk.top_of_sparse((seeds @ self.weights).tocsr(), queries, n)
+        return top_of_sums(self.weights, each_seed_once(queries), queries, n)
 
     def save(self, folder: Path) -> dict[str, Any]:
         save_sparse(folder, "weights", self.weights)

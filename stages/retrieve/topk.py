@@ -1,6 +1,6 @@
 """The best n of many scores: never an excluded track, best first, equal scores by track index.
 
-Input: dense or sparse scores of a batch of queries. Output: Retrieved. A score is read as the whole number its bits make,
+Input: the scores of some tracks. Output: the best of them, or a row of Retrieved. A score is read as the whole number its bits make,
 which has the same order: the best begin at one of 2^22 levels, and only those from there on are sorted. Knows no model.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse as sp
 
 from features.compiled import compiled
 from features.domain import NO_TRACK, Floats, Ints, Queries, Retrieved
@@ -29,15 +28,6 @@ def best(tracks: Ints, scores: Floats, n: int) -> tuple[Ints, Floats]:
     keys = _keys(tracks, scores, floor(scores, n))
     keys.sort()
     return _opened(keys[:n])
-
-
-def top_of_sparse(scores: sp.csr_matrix, queries: Queries, n: int) -> Retrieved:
-    """The best `n` stored entries of each row of `scores` (q, num_tracks)."""
-    result = empty(len(queries), n)
-    for i in range(len(queries)):
-        row = slice(scores.indptr[i], scores.indptr[i + 1])
-        put(result, i, scores.indices[row], scores.data[row], queries.excluded(i))
-    return result
 
 
 def top_of_order(order: Ints, scores: Floats, queries: Queries, n: int) -> Retrieved:

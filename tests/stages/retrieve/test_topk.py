@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,17 +38,14 @@ def test_zeros_of_either_sign_are_equal() -> None:
 
 
 @QUICK
-@given(rows=st.lists(st.tuples(SCORED, st.sets(st.integers(0, 40))), max_size=4), n=st.integers(1, 40))
-def test_of_sparse_scores_the_stored_ones_that_are_not_excluded(rows: list[tuple[dict[int, float], set[int]]], n: int) -> None:
-    indptr = np.concatenate([[0], np.cumsum([len(scored) for scored, _ in rows], dtype=np.int64)])
-    values = np.array([score for scored, _ in rows for score in scored.values()], np.float32)
-    matrix = sp.csr_matrix((values, np.array([track for scored, _ in rows for track in scored], np.int32), indptr), shape=(len(rows), 41))
-    found = topk.top_of_sparse(matrix, worlds.queries(*(worlds.query(exclude=excluded) for _, excluded in rows)), n)
-    assert found.tracks.shape == (len(rows), n)
-    for i, (scored, excluded) in enumerate(rows):
-        expected = oracles.best_first(((track, score) for track, score in scored.items() if track not in excluded), n)
-        assert found.tracks[i].tolist() == [track for track, _ in expected] + [NO_TRACK] * (n - len(expected))
-        assert found.scores[i].tolist() == [score for _, score in expected] + [-np.inf] * (n - len(expected))
+@given(scored=SCORED, excluded=st.sets(st.integers(0, 40)), n=st.integers(1, 40))
+def test_what_is_put_are_the_best_that_are_not_excluded(scored: dict[int, float], excluded: set[int], n: int) -> None:
+    found = topk.empty(2, n)
+    tracks, scores = np.array(list(scored), np.int32), np.array(list(scored.values()), np.float32)
+    topk.put(found, 1, tracks, scores, np.array(list(excluded), np.int32))
+    expected = oracles.best_first(((track, score) for track, score in scored.items() if track not in excluded), n)
+    assert found.tracks.tolist() == [[NO_TRACK] * n, [track for track, _ in expected] + [NO_TRACK] * (n - len(expected))]
+    assert found.scores[1].tolist() == [score for _, score in expected] + [-np.inf] * (n - len(expected))
 
 
 @QUICK
