@@ -36,15 +36,21 @@ GROUP, LANES = 4, 16
 """Heads have a multiple of so many coordinates, read together; tails have a multiple of so many, a register's width."""
 ROWS = 256
 """Rows whose heads stand together, coordinate by coordinate, so that they are scored side by side."""
+STRETCH = 64
+"""Rows passed over together where no head of theirs reaches far enough."""
+TOGETHER = 4
+"""Queries scored side by side, where there are as many."""
 BLOCK = 4_096
 """Rows turned at once when an index is built."""
-GUESSES = 2
-"""The n-th best score is guessed from about so many times n rows, those with the best heads."""
 SAMPLE = 16
-"""One head in so many is looked at to find where the best begin."""
+"""One row in so many is looked at to find about where the best begin."""
+GUESSES = 2
+"""Of those, so many times as many as are wanted have their tails read, the ones with the best heads."""
+CAUTION = 3.0
+"""Standard deviations by which a sample may mislead."""
 ROUNDING = 1e-5
 """Of |query| x |longest vector|: what two ways to sum the same score may differ by."""
-LONE_NS, ROW_NS, HEAD_NS, TAIL_NS, PICKED_NS = 100_000, 0.8, 0.04, 0.1, 0.3
+LONE_NS, ROW_NS, HEAD_NS, TAIL_NS, PICKED_NS = 120_000, 1.0, 0.036, 0.17, 0.6
 """Nanoseconds a query, a row, and a number of a head, of a tail and of a vector: fitted, see `choice`."""
 
 
@@ -85,21 +91,47 @@ class ExactIndex:
     def search(self, query_vectors: Floats, queries: Queries, n: int) -> Retrieved:
         """The best `n` tracks of each row of `query_vectors` (q, dim) that its query does not exclude."""
         result = topk.empty(len(queries), n)
-        for i in np.flatnonzero(asks(query_vectors)).tolist():
+        asking = np.flatnonzero(asks(query_vectors))
+        for i, likely in zip(asking.tolist(), self._likely(query_vectors[asking]), strict=True):
             excluded = queries.excluded(i)
-            _, rows = self.within_reach(query_vectors[i], n + len(excluded))
+            _, rows = self._within_reach(query_vectors[i], likely, n + len(excluded))
             tracks = self.tracks[rows]
             topk.put(result, i, tracks, _products(self.vectors, tracks, query_vectors[i]), excluded)
         return Retrieved(result.tracks, result.scores, query_vectors)
 
+    def _likely(self, query_vectors: Floats) -> Iterator[Floats]:
+        """For each query vector (m,) what the heads alone score."""
+        queries = query_vectors @ self.axes[:, : self.heads.shape[1]]
+        for start in range(0, len(queries), TOGETHER):
+            group = queries[start : start + TOGETHER]
+            if len(group) == TOGETHER:
+                yield from _of_heads_together(self.heads, self.sizes, group)
+            else:
+                yield from (_of_heads(self.heads, self.sizes, query) for query in group)
+
     def within_reach(self, query_vector: Floats, n: int) -> tuple[Offsets, Offsets]:
         """The rows that may be among the best `n` as far as their heads tell, and those of them as far as their tails tell."""
+        [likely] = self._likely(query_vector[None])
+        return self._within_reach(query_vector, likely, n)
+
+    def _within_reach(self, query_vector: Floats, likely: Floats, n: int) -> tuple[Offsets, Offsets]:
         query, slack = _Turned.of(query_vector @ self.axes, self.heads.shape[1]), self._slack(query_vector)
-        likely = _of_heads(self.heads, self.sizes, query.head)
-        least, _ = query.bounds(self, likely, _leading(likely, GUESSES * n))
-        by_head = _reachable(likely, self.sizes, query.head_error, query.tail_length, topk.floor(least, n) - slack)
-        least, most = query.bounds(self, likely, by_head)
-        return by_head, by_head[most >= topk.floor(least, n) - slack]
+        wanted = self._about_nth_best(query, likely, n)
+        while True:
+            by_head = _reachable(likely, self.sizes, query.head_error, query.tail_length, wanted - slack)
+            least, most = query.bounds(self, likely, by_head)
+            nth_best = topk.floor(least, n)
+            if nth_best >= wanted:
+                return by_head, by_head[most >= nth_best - slack]
+            wanted = nth_best  # less than `n` reach what was wanted: seldom, and then once
+
+    def _about_nth_best(self, query: _Turned, likely: Floats, n: int) -> float:
+        """What a few more than `n` reach, most likely: read off a sample, by the least that its best may score."""
+        sample, share = likely[::SAMPLE].copy(), n / SAMPLE
+        enough = int(share + CAUTION * share**0.5) + 1
+        best = np.flatnonzero(sample >= topk.floor(sample, GUESSES * enough))
+        least, _ = query.bounds(self, likely, best * SAMPLE)
+        return topk.floor(least, enough)
 
     def search_ns(self, query_vector: Floats, n: int) -> float:
         """About how long one thread takes for a query, by the numbers it must read."""
@@ -140,7 +172,6 @@ class ExactIndex:
 class _Turned:
     """A query vector on the principal axes, and how far the coarse numbers may mislead it."""
 
-    head: Floats
     tail: Floats
     head_error: float
     """What a head's score may be wrong by, in steps of the head."""
@@ -151,7 +182,7 @@ class _Turned:
     def of(cls, turned: Floats, head: int) -> Self:
         first, rest = turned[:head], turned[head:]
         head_error, tail_error = (HALF_STEP * float(np.abs(part).sum()) for part in (first, rest))
-        return cls(first, rest, head_error, tail_error, float(np.linalg.norm(rest)))
+        return cls(rest, head_error, tail_error, float(np.linalg.norm(rest)))
 
     def bounds(self, index: ExactIndex, likely: Floats, rows: Offsets) -> tuple[Floats, Floats]:
         """(k,) the least and the most that the `rows` (k,) may score, by head and tail."""
@@ -165,23 +196,65 @@ def _of_heads(heads: Codes, sizes: Floats, query: Floats) -> Floats:
     for block in range(heads.shape[0]):
         sums[:] = 0
         for first in range(0, query.size, GROUP):
-            a, b, c, d = query[first], query[first + 1], query[first + 2], query[first + 3]
+            a, b, c, d = _group(query, first)
             codes = heads[block, first : first + GROUP]
             for row in range(ROWS):
                 sums[row] += a * codes[0, row] + b * codes[1, row] + c * codes[2, row] + d * codes[3, row]
-        start = block * ROWS
-        for row in range(min(ROWS, scores.size - start)):
-            scores[start + row] = sums[row] * sizes[0, start + row]
+        _in_steps(sums, sizes, block, scores)
     return scores
 
 
 @compiled
-def _reachable(likely: Floats, sizes: Floats, head_error: float, tail_length: float, least: float) -> Offsets:
-    """The rows whose heads leave it possible to score `least`; written without a branch, which would be guessed wrong too often."""
+def _of_heads_together(heads: Codes, sizes: Floats, queries: Floats) -> Floats:
+    """(TOGETHER, m) as `_of_heads`: what is read and made a float once serves all."""
+    scores, sums = np.empty((TOGETHER, sizes.shape[1]), np.float32), np.empty((TOGETHER, ROWS), np.float32)
+    for block in range(heads.shape[0]):
+        sums[:] = 0
+        for first in range(0, queries.shape[1], GROUP):
+            (a0, b0, c0, d0), (a1, b1, c1, d1) = _group(queries[0], first), _group(queries[1], first)
+            (a2, b2, c2, d2), (a3, b3, c3, d3) = _group(queries[2], first), _group(queries[3], first)
+            codes = heads[block, first : first + GROUP]
+            for row in range(ROWS):
+                a, b, c, d = np.float32(codes[0, row]), np.float32(codes[1, row]), np.float32(codes[2, row]), np.float32(codes[3, row])
+                sums[0, row] += a0 * a + b0 * b + c0 * c + d0 * d
+                sums[1, row] += a1 * a + b1 * b + c1 * c + d1 * d
+                sums[2, row] += a2 * a + b2 * b + c2 * c + d2 * d
+                sums[3, row] += a3 * a + b3 * b + c3 * c + d3 * d
+        for query in range(TOGETHER):
+            _in_steps(sums[query], sizes, block, scores[query])
+    return scores
+
+
+@compiled
+def _in_steps(sums: Floats, sizes: Floats, block: int, scores: Floats) -> None:
+    """Writes the block's `sums` (ROWS,), each in the steps of its head."""
+    own, steps = scores[block * ROWS : (block + 1) * ROWS], sizes[0, block * ROWS : (block + 1) * ROWS]
+    for row in range(own.size):
+        own[row] = sums[row] * steps[row]
+
+
+@compiled
+def _group(query: Floats, first: int) -> tuple[float, float, float, float]:
+    return query[first], query[first + 1], query[first + 2], query[first + 3]
+
+
+@compiled
+def _reachable(likely: Floats, sizes: Floats, head_error: float, tail_length: float, wanted: float) -> Offsets:
+    """The rows whose heads leave it possible to score what is `wanted`.
+
+    Few are: stretches are passed over whole, by a count that takes rows side by side, and what is left is written without a
+    branch, which would be guessed wrong too often.
+    """
     rows, count = np.empty(likely.size + 1, np.int64), 0
-    for row in range(likely.size):
-        rows[count] = row
-        count += int(likely[row] + head_error * sizes[0, row] + tail_length * sizes[2, row] >= least)
+    error, length, least = np.float32(head_error), np.float32(tail_length), np.float32(wanted)
+    for start in range(0, likely.size, STRETCH):
+        part = slice(start, start + STRETCH)
+        scores, steps, lengths, reach = likely[part], sizes[0, part], sizes[2, part], 0
+        for row in range(scores.size):
+            reach += int(scores[row] + error * steps[row] + length * lengths[row] >= least)
+        for row in range(scores.size if reach else 0):
+            rows[count] = start + row
+            count += int(scores[row] + error * steps[row] + length * lengths[row] >= least)
     return rows[:count]
 
 
@@ -211,12 +284,6 @@ def _products(vectors: Floats, tracks: Ints, query: Floats) -> Floats:
             summed += vectors[track, column] * query[column]
         scores[place] = summed
     return scores
-
-
-def _leading(likely: Floats, n: int) -> Offsets:
-    """About `n` of the highest, never fewer than half of that where there are as many: read off a sample."""
-    rows = np.flatnonzero(likely >= topk.floor(likely[::SAMPLE].copy(), n // SAMPLE + 1))
-    return rows if GUESSES * len(rows) >= n else np.flatnonzero(likely >= topk.floor(likely, n))
 
 
 def _split(dim: int) -> tuple[int, int]:

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.domain import NO_TRACK, Floats, Queries
+from stages.retrieve import exact
 from stages.retrieve.exact import ExactIndex
 from stages.retrieve.index import IndexRecipe
 from tests import oracles, worlds
@@ -20,7 +21,7 @@ class TestExact(IndexContract):
     rows=st.integers(1, 600),
     distinct=st.integers(1, 30),
     dim=st.sampled_from([1, 2, 33, 64]),
-    queries=st.integers(0, 3),
+    queries=st.integers(0, 5),
     n=st.integers(1, 700),
     left_out=st.floats(0, 1),
     seed=st.integers(0, 99),
@@ -87,3 +88,13 @@ def test_tracks_with_one_and_the_same_vector_come_in_their_order() -> None:
 def test_the_longest_come_first() -> None:
     index = ExactIndex.build(np.array([[1, 0], [3, 4], [0, 2], [9, 9]], np.float32), np.array([0, 1, 2], np.int32))
     assert index.tracks.tolist() == [1, 2, 0]
+
+
+def test_a_guess_that_was_too_high_is_mended() -> None:
+    """The sample that says where the best begin holds all of the best."""
+    random, rows = np.random.default_rng(0), np.arange(3_200)
+    scores = np.where(rows % exact.SAMPLE == 0, 1 + random.random(3_200), random.random(3_200))
+    vectors = np.stack([10_000 - rows, scores], axis=1).astype(np.float32)  # longest first: the sample is every sixteenth
+    wanted = np.array([0, 1], np.float32)
+    found = ExactIndex.build(vectors, rows.astype(np.int32)).search(wanted[None], worlds.queries(worlds.query()), 30)
+    assert found.tracks[0].tolist() == [track for track, _ in oracles.nearest(vectors, rows.tolist(), wanted, set(), 30)]
