@@ -17,11 +17,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
-import torch
 
 from features.domain import NO_TRACK, Floats, Ints, Queries, Query, Retrieved
 from features.interactions import Interactions
-from stages import parallel
 from stages.protocols import Visible
 from stages.retrieve.approximate import ApproximateIndex, search_ns
 from stages.retrieve.exact import ExactIndex
@@ -105,6 +103,10 @@ def sample_queries(interactions: Interactions, seed: int, count: int = QUERIES) 
 
 def _told_by_the_first(built: Index, recipe: IndexRecipe, bench: _Bench, seed: int) -> Index:
     """The first worker measures and chooses; the others hold the same index, without its figures."""
+    import torch  # a server, which opens what was chosen, has no use for it
+
+    from stages import parallel
+
     first = parallel.worker_rank() == 0
     chosen = _choose(built, recipe, bench, seed) if first else None
     nodes = chosen.figures.get("search_nodes", 0) if chosen else 0

@@ -13,10 +13,8 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-import torch
 
 from features.domain import Floats, Ints, Queries, Retrieved
-from stages import parallel
 from stages.protocols import NoSpace
 from stages.retrieve.sums import each_seed_once, top_of_sums
 from stages.retrieve.votes import open_sparse, save_sparse
@@ -37,6 +35,10 @@ class Items(NoSpace):
     @classmethod
     def of(cls, model: str, parts: Iterable[Entries], num_tracks: int) -> Items:
         """The `parts` of all workers, of which each has its own."""
+        import torch  # a server has no use for it
+
+        from stages import parallel
+
         nothing = (np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.float32))
         own = [torch.from_numpy(np.concatenate(columns)) for columns in zip(nothing, *parts, strict=True)]
         seeds, tracks, weights = (parallel.joined_over_workers(column).numpy() for column in own)
