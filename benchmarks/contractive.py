@@ -26,7 +26,8 @@ from features.content import ContentRecipe
 from features.interactions import Interactions
 from features.schema import CATALOG
 from features.sources import read_tracks
-from stages.retrieve.contractive import ContractiveRecipe, to_unit_range
+from stages.retrieve.contractive import ContractiveRecipe
+from stages.retrieve.contractive_training import to_unit_range, train
 
 START = ContractiveRecipe(dim=10, hidden_layers=1, batch_size=10, learning_rate=0.0001, epochs=10)
 CHANGES: Mapping[str, tuple[float, ...]] = {
@@ -58,7 +59,7 @@ def measure(changes: Mapping[str, float], inputs: torch.Tensor, seed: int) -> di
     """The loss after the last epoch, the penalty included, and of that the reconstruction's share."""
     recipe = ContractiveRecipe.model_validate(START.model_dump() | dict(changes))
     start = time.perf_counter()
-    model = recipe.train(inputs, seed)
+    model = train(recipe, inputs, seed)
     seconds = time.perf_counter() - start
     with torch.no_grad():
         whole, reconstruction = (float(model.loss(inputs, weight)) / len(inputs) for weight in (recipe.jacobian_weight, 0.0))

@@ -29,7 +29,8 @@ from features.interactions import Interactions
 from features.schema import CATALOG
 from features.sources import read_tracks
 from stages.protocols import RetrieverRecipe, Visible
-from stages.retrieve.contractive import ContractiveRecipe, to_unit_range
+from stages.retrieve.contractive import ContractiveRecipe
+from stages.retrieve.contractive_training import to_unit_range, train
 from stages.retrieve.cosine import CosineRecipe, GroupWeights
 from stages.retrieve.transformer import TransformerRecipe
 
@@ -83,7 +84,7 @@ def losses(recipe: ContractiveRecipe, visible: Visible) -> dict[str, float]:
     inputs = to_unit_range(visible.content)
     order = torch.from_numpy(np.random.default_rng(visible.seed).permutation(len(inputs)))
     held_out, seen = inputs[order].tensor_split([round(HELD_OUT * len(inputs))])
-    model = recipe.train(seen, visible.seed)
+    model = train(recipe, seen, visible.seed)
     with torch.no_grad():
         both = {"train_loss": seen, "validation_loss": held_out}
         return {name: round(float(model.loss(part, recipe.jacobian_weight)) / len(part), 6) for name, part in both.items()}

@@ -117,7 +117,7 @@ def streaming(asked: Playlists) -> System:
 def searches(trained: Any, queries: Queries) -> dict[str, dict[str, float]]:
     """Of Annoy, by the nodes it inspects: the share of the exact best it finds, and the CPU time of a lone query."""
     annoy, part = trained.index, queries.part(0, SEARCHES)
-    exact, asked = ExactIndex.over(annoy.vectors, annoy.tracks), Asked(trained.query_vectors(part), part)
+    exact, asked = ExactIndex.build(annoy.vectors, annoy.tracks), Asked(trained.query_vectors(part), part)
     found = {"exact": asked.measured(exact, exact, LENGTH)}
     found |= {f"{nodes} nodes": asked.measured(with_nodes(annoy, nodes), exact, LENGTH) for nodes in ANNOY_NODES}
     columns = {f"Annoy's recall@{LENGTH}": "recall", "ms a query": "ms a query of 1"}

@@ -53,9 +53,9 @@ class Shells:
     shells: tuple[ApproximateIndex, ...]
 
     @classmethod
-    def build(cls, rows: Floats, tracks: Ints) -> Shells:
-        parts = np.array_split(np.argsort(-np.linalg.norm(rows, axis=1), kind="stable"), SHELLS)
-        return cls(tuple(ApproximateIndex.over(rows[part], tracks[part], TREES, 1, seed=0) for part in parts))
+    def build(cls, vectors: Floats, tracks: Ints) -> Shells:
+        longest_first = tracks[np.argsort(-np.linalg.norm(vectors[tracks], axis=1), kind="stable")]
+        return cls(tuple(ApproximateIndex.build(vectors, part, TREES, 1, seed=0) for part in np.array_split(longest_first, SHELLS)))
 
     def search(self, query_vectors: Floats, queries: Queries, n: int) -> Retrieved:
         result = topk.empty(len(queries), n)
@@ -77,30 +77,29 @@ class PlainDot:
     """Annoy's own metric for inner products."""
 
     forest: AnnoyIndex
-    rows: Floats
+    vectors: Floats
     tracks: Ints
     search_nodes: int = 1
 
     @classmethod
-    def build(cls, rows: Floats, tracks: Ints) -> PlainDot:
-        forest = AnnoyIndex(rows.shape[1], "dot")
+    def build(cls, vectors: Floats, tracks: Ints) -> PlainDot:
+        forest = AnnoyIndex(vectors.shape[1], "dot")
         forest.set_seed(0)
-        for row, vector in enumerate(rows):
+        for row, vector in enumerate(vectors[tracks]):
             forest.add_item(row, vector)
         forest.build(TREES, n_jobs=1)
-        return cls(forest, rows, tracks)
+        return cls(forest, vectors, tracks)
 
     def search(self, query_vectors: Floats, queries: Queries, n: int) -> Retrieved:
         result = topk.empty(len(queries), n)
         for i, vector in enumerate(query_vectors):
             excluded = queries.excluded(i)
-            rows = np.array(self.forest.get_nns_by_vector(vector, n + len(excluded), self.search_nodes), np.int64)
-            topk.put(result, i, self.tracks[rows], self.rows[rows] @ vector, excluded)
+            tracks = self.tracks[np.array(self.forest.get_nns_by_vector(vector, n + len(excluded), self.search_nodes), np.int64)]
+            topk.put(result, i, tracks, self.vectors[tracks] @ vector, excluded)
         return result
 
     def save(self, folder: Path) -> dict[str, Any]:
         self.forest.save(str(folder / "index.ann"))
-        np.save(folder / "index_vectors.npy", self.rows)
         return {}
 
 
@@ -113,7 +112,7 @@ def with_nodes(index: Any, nodes: int) -> Index:
 
 
 VARIANTS: dict[str, Callable[[Floats, Ints], Index]] = {
-    "annoy, lifted": lambda rows, tracks: ApproximateIndex.over(rows, tracks, TREES, 1, seed=0),
+    "annoy, lifted": lambda vectors, tracks: ApproximateIndex.build(vectors, tracks, TREES, 1, seed=0),
     "annoy, lifted in shells": Shells.build,
     "annoy, dot": PlainDot.build,
 }
@@ -149,13 +148,13 @@ class Asked:
 def rows_of(source: Any, held: Ints, asked: Asked, most: int | None) -> Iterator[dict[str, Any]]:
     """One row per variant, number of nodes and length of list, over the first `most` of a random order of the tracks."""
     tracks = np.sort(np.random.default_rng(0).permutation(held)[:most]).astype(np.int32)
-    rows, common = np.ascontiguousarray(source.track_vectors[tracks]), {"vectors": len(tracks), "dim": source.track_vectors.shape[1]}
-    exact, built = timed(lambda: ExactIndex.over(rows, tracks))
+    vectors, common = source.track_vectors, {"vectors": len(tracks), "dim": source.track_vectors.shape[1]}
+    exact, built = timed(lambda: ExactIndex.build(vectors, tracks))
     for n in LENGTHS:
         work = [exact.search_ns(vector, n) / 1e6 for vector in asked.query_vectors]
         yield {**common, "index": "exact", **built, "estimated_ms": round(float(np.median(work)), 3), **asked.measured(exact, exact, n)}
     for name, build in VARIANTS.items():
-        index, built = timed(lambda build=build: build(rows, tracks))  # type: ignore[misc]
+        index, built = timed(lambda build=build: build(vectors, tracks))  # type: ignore[misc]
         for nodes, n in product(NODES, LENGTHS):
             estimated = {"estimated_ms": round(search_ns(nodes, n, common["dim"]) / 1e6, 3)} if name == "annoy, lifted" else {}
             found = asked.measured(with_nodes(index, nodes), exact, n)

@@ -350,7 +350,7 @@ class IndexContract:
         index = self.built(self.vectors()[:5], np.arange(tracks, dtype=np.int32))
         index.save(tmp_path)
         asked = worlds.queries(worlds.query())
-        for one in (index, self.recipe.open(tmp_path, 16)):
+        for one in (index, self.recipe.open(tmp_path, self.vectors()[:5])):
             found = one.search(np.ones((1, 16), np.float32), asked, 4).tracks
             assert set(found[0].tolist()) - {NO_TRACK} == set(range(tracks))
 
@@ -365,14 +365,14 @@ class IndexContract:
         index, asked = self.built(self.vectors()), self.asked()
         said = index.save(tmp_path)
         assert said["index"] == ("annoy" if self.recipe.kind == "annoy" else "exact")
-        opened = self.recipe.open(tmp_path, 16)
+        opened = self.recipe.open(tmp_path, self.vectors())
         same(opened.search(self.query_vectors(asked), asked, 20), index.search(self.query_vectors(asked), asked, 20))
 
     def test_the_folder_tells_its_kind_whatever_the_recipe(self, tmp_path: Path) -> None:
         index, asked = self.built(self.vectors(300)), worlds.queries(worlds.query(4))
         index.save(tmp_path)
         for kind in ("auto", "exact", "annoy"):
-            opened = IndexRecipe(kind=kind).open(tmp_path, 16)  # type: ignore[arg-type]
+            opened = IndexRecipe(kind=kind).open(tmp_path, self.vectors(300))  # type: ignore[arg-type]
             same(opened.search(self.vectors()[:1], asked, 20), index.search(self.vectors()[:1], asked, 20))
 
     @pytest.mark.parametrize(
@@ -382,20 +382,25 @@ class IndexContract:
         self.built(self.vectors(50)).save(tmp_path)
         (tmp_path / "index.json").write_text(said, encoding="utf-8")
         with pytest.raises(SegueError, match=r"index\.json: expected an index of kind exact or annoy, found ") as caught:
-            self.recipe.open(tmp_path, 16)
+            self.recipe.open(tmp_path, self.vectors(50))
         assert "\n" not in str(caught.value)
 
     @pytest.mark.parametrize("dim", [1, 15, 17, 32])
     def test_another_dimension_is_refused(self, tmp_path: Path, dim: int) -> None:
         self.built(self.vectors(200)).save(tmp_path)
         with pytest.raises(SegueError, match=f"expected .*{dim}.*found .*16"):
-            self.recipe.open(tmp_path, dim)
+            self.recipe.open(tmp_path, self.vectors(200, dim))
 
     def test_arrays_that_do_not_belong_together_are_refused(self, tmp_path: Path) -> None:
         self.built(self.vectors(200)).save(tmp_path)
         np.save(tmp_path / "index_tracks.npy", np.arange(199, dtype=np.int32))
         with pytest.raises(SegueError, match=r"expected .*199.*found .*200|expected .*200.*found .*199"):
-            self.recipe.open(tmp_path, 16)
+            self.recipe.open(tmp_path, self.vectors(200))
+
+    def test_vectors_other_than_it_was_built_over_are_refused(self, tmp_path: Path) -> None:
+        self.built(self.vectors(200)).save(tmp_path)
+        with pytest.raises(SegueError, match=r"index_tracks\.npy: expected tracks below 199, found 0 to 199"):
+            self.recipe.open(tmp_path, self.vectors(200)[:199])
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,12 @@ def test_a_broken_promise_is_seen(checkout: Path, module: str, line: str, broken
     assert f"{broken} BROKEN" in result.stdout
 
 
+def test_what_opens_a_model_does_without_torch() -> None:
+    """Every process that serves would be larger by it."""
+    code = "import sys, engine.model; raise SystemExit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=120, check=False).returncode == 0
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_package_is_installed(package: str) -> None:
     """setuptools needs the packages listed; one that is forgotten works here and is missing where it is installed."""

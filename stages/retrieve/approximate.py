@@ -17,10 +17,10 @@ from typing import Any, Self
 import numpy as np
 from annoy import AnnoyIndex
 
-from features.arrays import load_array, save_array
+from features.arrays import save_array
 from features.domain import Floats, Ints, Queries, Retrieved, SegueError
 from stages.retrieve import topk
-from stages.retrieve.index import asks, save_kind
+from stages.retrieve.index import asks, open_tracks, save_kind
 
 FILE = "index.ann"
 LONE_NS, FOUND_NS, NODE_NS, NUMBER_NS = 100_000, 500, 70.0, 0.2
@@ -29,32 +29,27 @@ LONE_NS, FOUND_NS, NODE_NS, NUMBER_NS = 100_000, 500, 70.0, 0.2
 
 @dataclass(frozen=True)
 class ApproximateIndex:
-    """Trees over the lifted vectors; the plain ones are kept to score what the trees find."""
+    """Trees over the lifted vectors; the plain ones score what the trees find."""
 
     forest: AnnoyIndex
     vectors: Floats
-    """(m, dim)"""
+    """(num_tracks, dim) the source's own."""
     tracks: Ints
-    """(m,) the track of each row."""
+    """(m,) the track of each item of the forest."""
     search_nodes: int
 
     @classmethod
     def build(cls, vectors: Floats, tracks: Ints, trees: int, search_nodes: int, seed: int) -> Self:
         """Over the rows `tracks` (m,) of `vectors` (num_tracks, dim)."""
-        return cls.over(vectors[tracks], tracks, trees, search_nodes, seed)
-
-    @classmethod
-    def over(cls, rows: Floats, tracks: Ints, trees: int, search_nodes: int, seed: int) -> Self:
-        """Over all `rows` (m, dim), which belong to `tracks` (m,)."""
-        kept = np.ascontiguousarray(rows)
-        if not np.isfinite(kept).all():
+        rows = vectors[tracks]
+        if not np.isfinite(rows).all():
             raise SegueError("index: expected finite vectors, found NaN or infinity. Annoy would accept them and answer nonsense")
         forest = AnnoyIndex(rows.shape[1] + 1, "angular")
         forest.set_seed(seed)
-        for row, vector in enumerate(_lifted(kept)):
+        for row, vector in enumerate(_lifted(rows)):
             forest.add_item(row, vector)
         forest.build(trees, n_jobs=1)  # one job: the same seed gives the same trees
-        return cls(forest, kept, tracks, search_nodes)
+        return cls(forest, vectors, tracks, search_nodes)
 
     def search(self, query_vectors: Floats, queries: Queries, n: int) -> Retrieved:
         result = topk.empty(len(queries), n)
@@ -62,8 +57,8 @@ class ApproximateIndex:
             excluded = queries.excluded(i)
             lifted = np.append(query_vectors[i], np.float32(0))
             found = self.forest.get_nns_by_vector(lifted, min(n + len(excluded), len(self.tracks)), self.search_nodes)
-            rows = np.array(found, np.int64)
-            topk.put(result, i, self.tracks[rows], self.vectors[rows] @ query_vectors[i], excluded)
+            tracks = self.tracks[np.array(found, np.int64)]
+            topk.put(result, i, tracks, self.vectors[tracks] @ query_vectors[i], excluded)
         return Retrieved(result.tracks, result.scores, query_vectors)
 
     def nodes(self, n: int) -> int:
@@ -71,19 +66,18 @@ class ApproximateIndex:
         return n * self.forest.get_n_trees() if self.search_nodes < 0 else self.search_nodes
 
     def save(self, folder: Path) -> dict[str, Any]:
-        save_array(folder / "index_vectors.npy", self.vectors)
         save_array(folder / "index_tracks.npy", self.tracks)
         with TemporaryDirectory(dir=folder) as scratch:  # Annoy's save maps the file it writes: write aside, then move
             self.forest.save(str(Path(scratch) / FILE))
             Path(scratch, FILE).rename(folder / FILE)
-        save_kind(folder, "annoy", self.search_nodes)
+        save_kind(folder, "annoy", self.vectors.shape[1], self.search_nodes)
         return {"index": "annoy", "trees": self.forest.get_n_trees(), "search_nodes": self.search_nodes}
 
     @classmethod
-    def open(cls, folder: Path, dim: int, search_nodes: int) -> Self:
-        tracks = load_array(folder / "index_tracks.npy", dtype=np.int32, shape=(None,), mmap=True)
-        vectors = load_array(folder / "index_vectors.npy", dtype=np.float32, shape=(len(tracks), dim), mmap=True)
-        forest = AnnoyIndex(dim + 1, "angular")
+    def open(cls, folder: Path, vectors: Floats, search_nodes: int) -> Self:
+        """Over the `vectors` (num_tracks, dim) it was built over."""
+        tracks = open_tracks(folder, len(vectors))
+        forest = AnnoyIndex(vectors.shape[1] + 1, "angular")
         try:
             forest.load(str(folder / FILE))
         except OSError as error:

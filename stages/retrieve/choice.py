@@ -17,11 +17,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
-import torch
 
 from features.domain import NO_TRACK, Floats, Ints, Queries, Query, Retrieved
 from features.interactions import Interactions
-from stages import parallel
 from stages.protocols import Visible
 from stages.retrieve.approximate import ApproximateIndex, search_ns
 from stages.retrieve.exact import ExactIndex
@@ -105,6 +103,10 @@ def sample_queries(interactions: Interactions, seed: int, count: int = QUERIES) 
 
 def _told_by_the_first(built: Index, recipe: IndexRecipe, bench: _Bench, seed: int) -> Index:
     """The first worker measures and chooses; the others hold the same index, without its figures."""
+    import torch  # a server, which opens what was chosen, has no use for it
+
+    from stages import parallel
+
     first = parallel.worker_rank() == 0
     chosen = _choose(built, recipe, bench, seed) if first else None
     nodes = chosen.figures.get("search_nodes", 0) if chosen else 0
@@ -117,7 +119,7 @@ def _told_by_the_first(built: Index, recipe: IndexRecipe, bench: _Bench, seed: i
 def _choose(built: Index, recipe: IndexRecipe, bench: _Bench, seed: int) -> Chosen:
     """The exact index is always measured: it says what there is to find."""
     if isinstance(built, ApproximateIndex):
-        exact, annoy = bench.exact(ExactIndex.over(built.vectors, built.tracks)), bench.annoy(built)
+        exact, annoy = bench.exact(ExactIndex.build(built.vectors, built.tracks)), bench.annoy(built)
         return _chosen(built, annoy, [exact, annoy], "asked for")
     assert isinstance(built, ExactIndex)
     exact = bench.exact(built)
@@ -144,7 +146,7 @@ def _fastest(built: ExactIndex, exact: Trial, recipe: IndexRecipe, bench: _Bench
 
 
 def _planted(exact: ExactIndex, recipe: IndexRecipe, seed: int, nodes: int) -> ApproximateIndex:
-    return ApproximateIndex.over(exact.vectors, exact.tracks, recipe.trees, nodes, seed)
+    return ApproximateIndex.build(exact.vectors, exact.tracks, recipe.trees, nodes, seed)
 
 
 def _chosen(index: Index, trial: Trial, tried: list[Trial], reason: str) -> Chosen:

@@ -50,7 +50,7 @@ class Content:
     def open(cls, model: str, folder: Path, shape: tuple[int, int | None], index: IndexRecipe) -> Content:
         """`shape` (num_tracks, dim), None where any dim is right."""
         vectors = open_vectors(folder, shape)
-        return cls(model, vectors, index.open(folder, vectors.shape[1]))
+        return cls(model, vectors, index.open(folder, vectors))
 
     @property
     def track_biases(self) -> None:

@@ -22,18 +22,14 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from pydantic import BaseModel, ConfigDict, Field
 from scipy.special import expit
 
 from features.arrays import load_array, save_array
 from features.domain import Floats, Ints, Queries, Retrieved, SegueError
-from stages import parallel
 from stages.protocols import Report, Visible, require_finite, silent
 from stages.retrieve.choice import with_chosen_index
 from stages.retrieve.index import Index, IndexRecipe
-from stages.retrieve.sampled import Sampler, SparseTables, places
-from stages.retrieve.spectral import starting_rows
 from stages.retrieve.vectors import open_vectors, save_vectors
 
 Doubles = npt.NDArray[np.float64]
@@ -41,8 +37,6 @@ Doubles = npt.NDArray[np.float64]
 NEWTON_STEPS = 20
 CLOSE_ENOUGH = 1e-5
 """A Newton step that promises to lower the loss of a seed by less than this is the last."""
-ROW_SCALE = 0.05
-"""Of the starting rows."""
 
 
 class FactorizationRecipe(BaseModel):
@@ -70,7 +64,9 @@ class FactorizationRecipe(BaseModel):
     index: IndexRecipe = IndexRecipe()
 
     def fit(self, visible: Visible, report: Report = silent) -> Factorization:
-        trainer = _Trainer(self, visible)
+        from stages.retrieve.factorization_training import Trainer  # it needs torch, which a server has no use for
+
+        trainer = Trainer(self, visible)
         for epoch in range(self.epochs):
             report("factorization", (epoch + 1) / self.epochs, {"loss": trainer.epoch(epoch)})
         vectors = require_finite("factorization track vectors", trainer.learned.tables["tracks"].numpy())
@@ -81,7 +77,7 @@ class FactorizationRecipe(BaseModel):
 
     def open(self, folder: Path, num_tracks: int) -> Factorization:
         vectors = open_vectors(folder, (num_tracks, self.dim + 1))
-        return Factorization(self, vectors, Background.open(folder, num_tracks), self.index.open(folder, self.dim + 1))
+        return Factorization(self, vectors, Background.open(folder, num_tracks), self.index.open(folder, vectors))
 
     def entry_weights(self, places: np.ndarray) -> Floats:
         """(n,) the weights, of mean 1 in a playlist, of the entries at `places` (n,), 0 for the first."""
@@ -96,73 +92,6 @@ class FactorizationRecipe(BaseModel):
             return np.ones(len(followers), np.float32)
         weights = 1 + np.log1p(followers.clip(0).astype(np.float64))
         return np.asarray(weights / weights.mean(), np.float32)
-
-
-class _Trainer:
-    """The factors, and one pass over the playlists."""
-
-    def __init__(self, recipe: FactorizationRecipe, visible: Visible) -> None:
-        self.recipe, self.interactions = recipe, visible.interactions
-        self.random = np.random.default_rng(visible.seed)
-        self.sampler = Sampler(self.interactions, recipe.batch_size, recipe.negatives, least=1)
-        self.learned = SparseTables(self._start(visible.seed), [], recipe.learning_rate)
-        self._weights = torch.from_numpy(recipe.playlist_weights(self.interactions.followers))
-        self._chance = torch.from_numpy(self.sampler.log_chances(without=1)).exp()
-
-    def _start(self, seed: int) -> dict[str, torch.Tensor]:
-        """Tracks that occur together near each other, playlists where their tracks are, and the biases that are best without factors."""
-        held, dim = self.interactions, self.recipe.dim
-        tracks = starting_rows(held, dim, ROW_SCALE, seed)
-        mean = torch.from_numpy(held.matrix @ tracks.numpy()) / torch.from_numpy(np.maximum(held.lengths(), 1).astype(np.float32))[:, None]
-        playlists = torch.cat([mean, torch.zeros(held.num_playlists, 1)], dim=1)
-        odds = (held.track_counts + 0.1) * held.num_tracks / (self.recipe.negative_weight * max(len(held.tracks), 1))
-        return {"playlists": playlists, "tracks": torch.cat([tracks, torch.from_numpy(np.log(odds).astype(np.float32))[:, None]], dim=1)}
-
-    def epoch(self, epoch: int) -> float:
-        """The mean loss per entry over one pass; each pass takes smaller steps than the one before."""
-        self.learned.slow_down(1 - epoch / self.recipe.epochs)
-        losses = [self._step(batch) for batch in self.sampler.batches(self.random)]
-        return sum(losses) / max(len(self.interactions.tracks), 1)
-
-    def _step(self, batch: np.ndarray) -> float:
-        """All workers draw the same numbers; each then works on its own share of the batch. Returns the batch's summed loss."""
-        dim = self.recipe.dim
-        kept = self.random.random((len(batch), dim), dtype=np.float32) >= self.recipe.dropout
-        start, stop = parallel.shard(len(batch))
-        held = [self.interactions.tracks_of(p) for p in batch[start:stop]]
-        ids = {"playlists": torch.from_numpy(batch), "tracks": self.sampler.draw(held, self.random)}
-        rows = self.learned.rows(ids)
-        mask = torch.from_numpy(kept[start:stop].astype(np.float32) / np.float32(1 - self.recipe.dropout))
-        playlists = rows["playlists"][start:stop]
-        loss = self._loss(playlists, mask, rows["tracks"], ids["tracks"], held, self._weights[batch[start:stop]])
-        entries = int(self.interactions.lengths()[batch].sum())
-        return entries * self.learned.update(loss / entries, rows, ids)
-
-    def _loss(
-        self,
-        playlists: torch.Tensor,
-        mask: torch.Tensor,
-        tracks: torch.Tensor,
-        sample: torch.Tensor,
-        held: list[Ints],
-        weights: torch.Tensor,
-    ) -> torch.Tensor:
-        """The summed loss of this worker's `playlists` (b, dim + 1); `tracks` (s, dim + 1) are the rows of the tracks `sample`."""
-        if not held:
-            return tracks.sum() * 0
-        scores = (playlists[:, :-1] * mask) @ tracks[:, :-1].T + playlists[:, -1:] + tracks[:, -1]
-        lengths = torch.tensor([len(of_playlist) for of_playlist in held])
-        row_of = torch.repeat_interleave(torch.arange(len(held)), lengths)
-        columns = places(sample, held)
-        of_place = torch.from_numpy(np.concatenate([self.recipe.entry_weights(np.arange(len(of_playlist))) for of_playlist in held]))
-        squares = (playlists[row_of, :-1] ** 2).sum(1) + (tracks[:, :-1] ** 2).sum(1)[columns]
-        at_held = scores[row_of, columns]
-        positive = of_place * (torch.nn.functional.softplus(-at_held) + self.recipe.regularization / 2 * squares)
-        negative = (torch.nn.functional.softplus(scores) / self._chance[sample]).sum(1)
-        negative = negative.index_add(0, row_of, -torch.nn.functional.softplus(at_held) / self._chance[sample][columns])
-        share = self.recipe.negative_weight * lengths / self.interactions.num_tracks
-        loss: torch.Tensor = (weights[row_of] * positive).sum() + (weights * share * negative).sum()
-        return loss
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,6 @@ import scipy.sparse as sp
 from pydantic import BaseModel, ConfigDict, Field
 
 from features.interactions import Interactions, evenly_thinned
-from stages import parallel
 from stages.protocols import Report, Visible, silent
 from stages.retrieve.items import Items
 from stages.retrieve.votes import keep_largest
@@ -48,6 +47,8 @@ class GraphRecipe(BaseModel):
     """Of a more popular seed an even sample of its playlists is walked through."""
 
     def fit(self, visible: Visible, report: Report = silent) -> Items:
+        from stages import parallel  # it needs torch, which a server has no use for
+
         held = visible.interactions
         start, stop = parallel.shard(visible.num_tracks)
         seeds, tracks = self._steps(held)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Protocol
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from features.arrays import RETRAIN
+from features.arrays import RETRAIN, load_array
 from features.domain import Floats, Ints, Queries, Retrieved, SegueError
 
 FILE = "index.json"
@@ -64,15 +64,15 @@ class IndexRecipe(BaseModel):
         return ExactIndex.build(vectors, tracks)
 
     @staticmethod
-    def open(folder: Path, dim: int) -> Index:
-        """What `save` wrote, whatever kind it is, its arrays mapped into memory."""
+    def open(folder: Path, vectors: Floats) -> Index:
+        """What `save` wrote, whatever kind it is, its arrays mapped into memory, over the `vectors` it was built over."""
         from stages.retrieve.approximate import ApproximateIndex
         from stages.retrieve.exact import ExactIndex
 
-        saved = _Saved.read(folder / FILE)
+        saved = _Saved.read(folder / FILE, vectors.shape[1])
         if saved.kind == "exact":
-            return ExactIndex.open(folder, dim)
-        return ApproximateIndex.open(folder, dim, saved.search_nodes)
+            return ExactIndex.open(folder, vectors)
+        return ApproximateIndex.open(folder, vectors, saved.search_nodes)
 
 
 class _Saved(BaseModel):
@@ -81,21 +81,34 @@ class _Saved(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     kind: Literal["exact", "annoy"]
+    dim: int = Field(ge=1)
     search_nodes: int = Field(-1, ge=-1)
 
     @classmethod
-    def read(cls, path: Path) -> _Saved:
+    def read(cls, path: Path, dim: int) -> _Saved:
         try:
-            return cls.model_validate_json(path.read_bytes())
+            saved = cls.model_validate_json(path.read_bytes())
         except (OSError, ValidationError) as error:
             found = "; ".join(one["msg"] for one in error.errors()) if isinstance(error, ValidationError) else str(error)
             raise SegueError(f"{path}: expected an index of kind exact or annoy, found {found}. {RETRAIN}") from error
+        if saved.dim != dim:
+            raise SegueError(f"{path}: expected an index of {dim} dimensions, found {saved.dim}. {RETRAIN}")
+        return saved
 
 
-def save_kind(folder: Path, kind: Literal["exact", "annoy"], search_nodes: int = -1) -> None:
+def save_kind(folder: Path, kind: Literal["exact", "annoy"], dim: int, search_nodes: int = -1) -> None:
     """So that the folder can be opened without the recipe, which may leave the kind to be chosen."""
-    said = _Saved(kind=kind, search_nodes=search_nodes)
+    said = _Saved(kind=kind, dim=dim, search_nodes=search_nodes)
     (folder / FILE).write_text(json.dumps(said.model_dump()) + "\n", encoding="utf-8")
+
+
+def open_tracks(folder: Path, num_tracks: int) -> Ints:
+    """(m,) what was saved as `index_tracks.npy`; a track without a vector is an error, for other memory would be read in its place."""
+    path = folder / "index_tracks.npy"
+    tracks: Ints = load_array(path, dtype=np.int32, shape=(None,), mmap=True)
+    if len(tracks) and not 0 <= tracks.min() <= tracks.max() < num_tracks:
+        raise SegueError(f"{path}: expected tracks below {num_tracks}, found {tracks.min()} to {tracks.max()}. {RETRAIN}")
+    return tracks
 
 
 def asks(query_vectors: Floats) -> np.ndarray:

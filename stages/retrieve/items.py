@@ -13,13 +13,11 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-import torch
 
 from features.domain import Floats, Ints, Queries, Retrieved
-from stages import parallel
 from stages.protocols import NoSpace
-from stages.retrieve import topk
-from stages.retrieve.votes import open_sparse, queries_matrix, save_sparse
+from stages.retrieve.sums import each_seed_once, top_of_sums
+from stages.retrieve.votes import open_sparse, save_sparse
 
 Entries = tuple[Ints, Ints, Floats]
 """(n,) seeds, (n,) the tracks they speak for, (n,) weights; no pair twice."""
@@ -37,6 +35,10 @@ class Items(NoSpace):
     @classmethod
     def of(cls, model: str, parts: Iterable[Entries], num_tracks: int) -> Items:
         """The `parts` of all workers, of which each has its own."""
+        import torch  # a server has no use for it
+
+        from stages import parallel
+
         nothing = (np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.float32))
         own = [torch.from_numpy(np.concatenate(columns)) for columns in zip(nothing, *parts, strict=True)]
         seeds, tracks, weights = (parallel.joined_over_workers(column).numpy() for column in own)
@@ -47,8 +49,7 @@ class Items(NoSpace):
         return cls(model, open_sparse(folder, "weights", num_tracks))
 
     def retrieve(self, queries: Queries, n: int) -> Retrieved:
-        seeds = queries_matrix(queries, self.weights.shape[0])
-        return topk.top_of_sparse((seeds @ self.weights).tocsr(), queries, n)
+        return top_of_sums(self.weights, each_seed_once(queries), queries, n)
 
     def save(self, folder: Path) -> dict[str, Any]:
         save_sparse(folder, "weights", self.weights)

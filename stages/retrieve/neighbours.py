@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from features.domain import Queries, Retrieved
 from stages.protocols import NoSpace, Report, Visible, silent
-from stages.retrieve.votes import Voters, queries_matrix
+from stages.retrieve.sums import each_seed_once
+from stages.retrieve.votes import Voters
 
 
 class NeighboursRecipe(BaseModel):
@@ -42,7 +43,7 @@ class Neighbours(NoSpace):
     voters: Voters
 
     def retrieve(self, queries: Queries, n: int) -> Retrieved:
-        return self.voters.elect(queries_matrix(queries, self.voters.holds.shape[1]), queries, n)
+        return self.voters.elect(each_seed_once(queries), queries, n)
 
     def save(self, folder: Path) -> dict[str, Any]:
         self.voters.save(folder)

@@ -63,7 +63,8 @@ class RelatedRecipe(BaseModel):
         width = self.factors.width
         artists = load_array(folder / "artists.npy", dtype=np.int32, shape=(num_tracks,), mmap=True)
         of_artists = load_array(folder / "artist_vectors.npy", dtype=np.float32, shape=(None, width), mmap=True)
-        return Related(self, artists, of_artists, open_vectors(folder, (num_tracks, width)), self.index.open(folder, width))
+        vectors = open_vectors(folder, (num_tracks, width))
+        return Related(self, artists, of_artists, vectors, self.index.open(folder, vectors))
 
 
 def _plays(held: Interactions, artists: Ints) -> sp.csr_matrix:

@@ -19,7 +19,7 @@ from features.arrays import load_array, save_array
 from features.catalog import UNKNOWN
 from features.domain import Ints, Queries, Retrieved
 from stages.protocols import NoSpace, Report, Visible, silent
-from stages.retrieve import topk
+from stages.retrieve.sums import Weighted, top_of_sums
 from stages.retrieve.votes import open_sparse, save_sparse
 
 Kind = Literal["artist", "album"]
@@ -76,13 +76,13 @@ class MoreOfTheSame(NoSpace):
         return cls(kind, owners, tracks)
 
     def retrieve(self, queries: Queries, n: int) -> Retrieved:
-        owners = self.owners[queries.seeds]
-        rows = np.repeat(np.arange(len(queries)), queries.seed_counts())
-        known = owners != UNKNOWN
-        ones = np.ones(int(known.sum()), np.float32)
-        seeds = sp.csr_matrix((ones, (rows[known], owners[known])), shape=(len(queries), self.tracks.shape[0]))
-        seeds.data = np.sqrt(seeds.data)
-        return topk.top_of_sparse((seeds @ self.tracks).tocsr(), queries, n)
+        return top_of_sums(self.tracks, (self._owners(queries.seeds_of(i)) for i in range(len(queries))), queries, n)
+
+    def _owners(self, seeds: Ints) -> Weighted:
+        """The known owners of the seeds, and the root of how many seeds each has."""
+        of_seeds = self.owners[seeds]
+        owners, counts = np.unique(of_seeds[of_seeds != UNKNOWN], return_counts=True)
+        return owners, np.sqrt(counts).astype(np.float32)
 
     def save(self, folder: Path) -> dict[str, Any]:
         save_array(folder / "owners.npy", self.owners)

@@ -21,12 +21,10 @@ from typing import Literal
 
 import numpy as np
 import scipy.sparse as sp
-import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from features.domain import Floats, Ints
 from features.interactions import Interactions
-from stages import parallel
 from stages.protocols import Report, Visible, silent
 from stages.retrieve.items import Entries, Items
 from stages.retrieve.votes import keep_largest
@@ -53,6 +51,8 @@ class SlimRecipe(BaseModel):
     """A larger dataset is sampled down to playlists with about so many entries."""
 
     def fit(self, visible: Visible, report: Report = silent) -> Items:
+        from stages import parallel  # it needs torch, which a server has no use for
+
         held = visible.interactions.sampled(self.most_entries, visible.seed)
         tracks = self._tracks(held)
         x = held.holds[:, tracks]
@@ -72,6 +72,8 @@ class SlimRecipe(BaseModel):
 
     def _solve(self, together: sp.csr_matrix, targets: np.ndarray) -> Entries:
         """The positive weights of a block of tracks (b,), rows of `together` (m, m), by the model's own numbers of its tracks."""
+        import torch
+
         near, wanted = self._neighbourhoods(together, targets)
         systems = np.stack([together[own][:, own].toarray() for own in near])  # (b, k, k)
         everywhere = np.arange(near.shape[1])

@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from features.domain import Queries, Retrieved
 from stages.protocols import NoSpace, Report, Visible, silent
 from stages.retrieve.same import most_held
+from stages.retrieve.sums import rows_of
 from stages.retrieve.votes import Voters
 
 BUCKETS = 1 << 18
@@ -100,7 +101,7 @@ class Title(NoSpace):
     voters: Voters
 
     def retrieve(self, queries: Queries, n: int) -> Retrieved:
-        return self.voters.elect(self.recipe.grams(queries.titles), queries, n)
+        return self.voters.elect(rows_of(self.recipe.grams(queries.titles)), queries, n)
 
     def save(self, folder: Path) -> dict[str, Any]:
         self.voters.save(folder)

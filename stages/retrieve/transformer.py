@@ -10,23 +10,14 @@ Bengio and Manzagol 2008). Knows no playlist and no Ray.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Self
 
-import numpy as np
-import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from features.content import feature_of
-from features.domain import Floats, Ints
-from stages import parallel
 from stages.protocols import Report, Visible, silent
-from stages.retrieve.content import FAINT, Content
+from stages.retrieve.content import Content
 from stages.retrieve.index import IndexRecipe
-
-ENCODED_AT_ONCE = 2_048
-"""Tracks encoded in one go: what bounds the memory."""
 
 
 class TransformerRecipe(BaseModel):
@@ -56,93 +47,9 @@ class TransformerRecipe(BaseModel):
     def fit(self, visible: Visible, report: Report = silent) -> Content:
         if not visible.content.shape[1]:
             return Content.silent(self.kind, self.dim, self.index, visible)
-        features = _features(visible)
-        inputs = torch.from_numpy(_to_unit_variance(visible.content, features))
-        model = self.train(inputs, features, visible.seed, report)
-        return Content.of(self.kind, model.embed(inputs).numpy(), self.index, visible)
+        from stages.retrieve.transformer_training import embedded  # it needs torch, which a server has no use for
 
-    def train(self, inputs: torch.Tensor, features: Ints, seed: int, report: Report = silent) -> FeatureTransformer:
-        """`inputs` (num_tracks, num_columns), `features` (num_columns,) the feature of each; reports each epoch's mean loss."""
-        torch.manual_seed(seed)
-        model = FeatureTransformer(features, self.dim, self.layers, self.heads)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=self.learning_rate, fused=True)
-        generator = torch.Generator().manual_seed(seed)
-
-        def loss_of(rows: torch.Tensor, own: slice) -> torch.Tensor:
-            masked = torch.rand(len(rows), model.num_features, generator=generator) < self.masked
-            return model.loss(inputs[rows[own]], masked[own])
-
-        for epoch in range(self.epochs):
-            sample = torch.randperm(len(inputs), generator=generator)[: self.tracks_per_epoch]
-            loss = parallel.pass_over(sample, self.batch_size, optimizer, loss_of)
-            report("content", (epoch + 1) / self.epochs, {"loss": loss})
-        return model
+        return Content.of(self.kind, embedded(self, visible, report), self.index, visible)
 
     def open(self, folder: Path, num_tracks: int) -> Content:
         return Content.open(self.kind, folder, (num_tracks, self.dim), self.index)
-
-
-def _features(visible: Visible) -> Ints:
-    """(num_columns,) which feature each column is part of, counted from 0; without names each is one."""
-    names: Sequence[str] = visible.content_names or [str(column) for column in range(visible.content.shape[1])]
-    place = {feature: i for i, feature in enumerate(dict.fromkeys(map(feature_of, names)))}
-    return np.array([place[feature_of(name)] for name in names], np.int32)
-
-
-def _to_unit_variance(matrix: Floats, features: Ints) -> Floats:
-    """Centred columns, scaled so that the columns of each feature together vary by 1: all features weigh alike in the loss."""
-    centred = (matrix - matrix.mean(axis=0, dtype=np.float64)).astype(np.float32)
-    variance = np.bincount(features, centred.var(axis=0))
-    scale = 1 / np.sqrt(np.where(variance > FAINT**2, variance, 1))
-    return np.asarray(centred * scale[features], np.float32)
-
-
-class FeatureTransformer(torch.nn.Module):
-    """Columns -> tokens -> encoder -> the CLS token's vector -> columns again."""
-
-    def __init__(self, features: Ints, dim: int, layers: int, heads: int) -> None:
-        super().__init__()
-        self.num_features = int(features.max()) + 1
-        self.columns: torch.Tensor  # (num_columns, num_features) 1 where the column is the feature's
-        self.register_buffer("columns", torch.nn.functional.one_hot(torch.from_numpy(features).long()).float())
-        self.embedding = torch.nn.Parameter(torch.randn(len(features), dim) * dim**-0.5)
-        self.bias = torch.nn.Parameter(torch.randn(self.num_features, dim) * dim**-0.5)
-        self.mask = torch.nn.Parameter(torch.zeros(dim))
-        self.cls = torch.nn.Parameter(torch.randn(dim) * dim**-0.5)
-        self.encoder = torch.nn.ModuleList(
-            torch.nn.TransformerEncoderLayer(dim, heads, 2 * dim, dropout=0.0, batch_first=True, norm_first=True) for _ in range(layers)
-        )
-        self.norm = torch.nn.LayerNorm(dim)
-        self.decoder = torch.nn.Linear(dim, len(features))
-
-    def forward(self, inputs: torch.Tensor, masked: torch.Tensor | None = None) -> torch.Tensor:
-        """(b, num_columns), and (b, num_features) true where a feature is masked -> (b, dim) what CLS has become."""
-        tokens = self._tokens(inputs)
-        if masked is not None:
-            tokens = torch.where(masked[:, :, None], self.mask, tokens)
-        cls = self.cls.expand(len(inputs), 1, -1)
-        state = torch.cat([cls, tokens + self.bias], dim=1)  # (b, 1 + num_features, dim)
-        for layer in self.encoder:
-            state = layer(state)
-        normed: torch.Tensor = self.norm(state[:, 0])
-        return normed
-
-    def _tokens(self, inputs: torch.Tensor) -> torch.Tensor:
-        """(b, num_features, dim) the sum of value x embedding over each feature's columns, as one matrix product."""
-        spread = self.columns[:, :, None] * self.embedding[:, None]  # (num_columns, num_features, dim)
-        return (inputs @ spread.flatten(1)).view(len(inputs), self.num_features, spread.shape[2])
-
-    def loss(self, inputs: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
-        """The summed loss of the batch: per track the squared error of all columns over the number of features."""
-        shown: torch.Tensor = self.decoder(self(inputs, masked))
-        return ((shown - inputs) ** 2).sum() / self.num_features
-
-    @torch.no_grad()
-    def embed(self, inputs: torch.Tensor) -> torch.Tensor:
-        """(num_tracks, dim); each worker encodes its share of the tracks."""
-        rows = torch.zeros(len(inputs), self.norm.normalized_shape[0])
-        start, stop = parallel.shard(len(inputs))
-        for first in range(start, stop, ENCODED_AT_ONCE):
-            last = min(first + ENCODED_AT_ONCE, stop)
-            rows[first:last] = self(inputs[first:last])
-        return parallel.share_rows(rows)

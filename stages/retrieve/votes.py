@@ -6,7 +6,7 @@ tracks that the playlists with the most similar keys vote for. Knows not what a 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -15,11 +15,14 @@ import numpy as np
 import scipy.sparse as sp
 
 from features.arrays import load_array, save_array
-from features.domain import Floats, Queries, Retrieved, SegueError
+from features.domain import Floats, Ints, Queries, Retrieved, SegueError
 from stages.retrieve import topk
+from stages.retrieve.sums import Weighted, room_for, rows_of, summed, top_of_sums
 
 PARTS = {"data": np.float32, "indices": np.int32, "indptr": np.int64}
 """The arrays of a sparse matrix on disk."""
+TINY = 1e-30
+"""Shorter than any weights but those that are all 0."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +46,17 @@ class Voters:
         idf = np.log((keys.shape[0] + 1) / (frequency + 1)).astype(np.float32)
         return cls(holds, unit_rows((keys @ sp.diags(idf)).tocsr()).T.tocsr(), idf, neighbours, sharpness)
 
-    def elect(self, keys: sp.csr_matrix, queries: Queries, n: int) -> Retrieved:
-        """`keys` (q, num_keys) of the queries -> the `n` tracks with the most votes of the playlists nearest by cosine."""
-        weighted = keys.copy()
-        weighted.data = weighted.data * self.idf[weighted.indices]
-        nearest = keep_largest((unit_rows(weighted) @ self.postings).tocsr(), self.neighbours)
-        nearest.data **= self.sharpness
-        return topk.top_of_sparse((nearest @ self.holds).tocsr(), queries, n)
+    def elect(self, asked: Iterable[Weighted], queries: Queries, n: int) -> Retrieved:
+        """For each query the `n` tracks with the most votes of the playlists nearest by cosine to the keys it `asked` with."""
+        room = room_for(self.postings)
+        return top_of_sums(self.holds, (self._votes(keys, counts, room) for keys, counts in asked), queries, n)
+
+    def _votes(self, keys: Ints, counts: Floats, room: Floats) -> Weighted:
+        """The playlists nearest to a query that has each of `keys` (k,) `counts` (k,) times, and what their votes count."""
+        weights = counts * self.idf[keys]
+        weights /= max(float(np.linalg.norm(weights)), TINY)
+        playlists, similarities = topk.best(*summed(self.postings, keys, weights, room), self.neighbours)
+        return playlists, similarities**self.sharpness
 
     def save(self, folder: Path) -> None:
         save_sparse(folder, "holds", self.holds)
@@ -65,15 +72,10 @@ class Voters:
 
 def keep_largest(matrix: sp.csr_matrix, n: int) -> sp.csr_matrix:
     """The `n` largest positive entries of each row; ties go to the lower column."""
-    return _per_row(matrix, lambda columns, values: topk.best(columns[values > 0], values[values > 0], n))
-
-
-def _per_row(matrix: sp.csr_matrix, keep: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]) -> sp.csr_matrix:
-    pairs = zip(matrix.indptr[:-1], matrix.indptr[1:], strict=True)
-    rows = [keep(matrix.indices[start:stop], matrix.data[start:stop]) for start, stop in pairs]
+    rows = [topk.best(columns[values > 0], values[values > 0], n) for columns, values in rows_of(matrix)]
     indptr = np.concatenate([[0], np.cumsum([len(columns) for columns, _ in rows], dtype=np.int64)])
-    columns = np.concatenate([columns for columns, _ in rows]) if rows else np.empty(0, np.int32)
-    values = np.concatenate([values for _, values in rows]) if rows else np.empty(0, np.float32)
+    columns = np.concatenate([np.empty(0, np.int32), *(columns for columns, _ in rows)])
+    values = np.concatenate([np.empty(0, np.float32), *(values for _, values in rows)])
     return sp.csr_matrix((values, columns, indptr), shape=matrix.shape)
 
 
@@ -82,12 +84,6 @@ def unit_rows(matrix: sp.csr_matrix) -> sp.csr_matrix:
     lengths = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
     scale = np.divide(1.0, lengths, out=np.zeros_like(lengths), where=lengths > 0)
     return (sp.diags(scale.astype(np.float32)) @ matrix).tocsr().astype(np.float32)
-
-
-def queries_matrix(queries: Queries, num_tracks: int) -> sp.csr_matrix:
-    """(q, num_tracks) 1 where the query holds the track as a seed."""
-    ones = np.ones(len(queries.seeds), np.float32)
-    return sp.csr_matrix((ones, queries.seeds, queries.offsets), shape=(len(queries), num_tracks))
 
 
 def save_sparse(folder: Path, name: str, matrix: sp.csr_matrix) -> None:

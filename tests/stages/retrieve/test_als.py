@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from features.domain import SegueError
 from features.interactions import Interactions
-from stages.retrieve import als
+from stages.retrieve import als_training
 from stages.retrieve.als import Als, AlsRecipe
 from stages.retrieve.index import IndexRecipe
 from tests import oracles, worlds
@@ -74,7 +74,7 @@ def test_fold_in_is_the_least_squares_solution(
 def test_enough_conjugate_gradient_steps_solve_every_row(played: list[dict[int, int]], dim: int, seed: int, exponent: float) -> None:
     recipe = AlsRecipe(dim=dim, confidence=3.0, regularization=0.1, frequency_exponent=exponent, cg_steps=3 * dim)
     rows, columns = factors(len(played), dim, seed), factors(NUM_TRACKS, dim, seed + 1)
-    als._Side.of(held_of(played).matrix, recipe).solve(rows, columns)
+    als_training._Side.of(held_of(played).matrix, recipe).solve(rows, columns)
     for row, held in zip(rows.numpy(), played, strict=True):
         weight = oracles.als_weight(len(held), NUM_TRACKS, 3.0, 0.1, exponent)
         expected = oracles.als_row({track: float(count) for track, count in held.items()}, columns.numpy(), 3.0, weight)
@@ -88,7 +88,7 @@ def test_biases_are_solved_for_and_their_counterparts_stay_1(played: list[dict[i
     recipe = AlsRecipe(dim=dim, confidence=3.0, regularization=0.1, cg_steps=3 * dim + 3, biases=True)
     rows, columns = factors(len(played), dim + 2, seed), factors(NUM_TRACKS, dim + 2, seed + 1)
     rows[:, dim], columns[:, dim + 1] = 1, 1
-    als._Side.of(held_of(played).matrix, recipe, recipe.fixed_of_playlists).solve(rows, columns)
+    als_training._Side.of(held_of(played).matrix, recipe, recipe.fixed_of_playlists).solve(rows, columns)
     others, biases = np.delete(columns.numpy(), dim, axis=1), columns.numpy()[:, dim]
     source = Als(recipe, columns.numpy(), columns.numpy().T @ columns.numpy(), None)  # type: ignore[arg-type]
     for row, held in zip(rows.numpy(), played, strict=True):
@@ -119,7 +119,7 @@ def test_the_loss_is_that_of_hu_koren_and_volinsky_and_never_goes_up(played: lis
     held = held_of(played)
     plays = held.matrix.toarray()
     playlists, tracks = factors(len(played), 3, seed) * 0.1, factors(NUM_TRACKS, 3, seed + 1) * 0.1
-    of_playlists, of_tracks = als._Side.of(held.matrix, recipe), als._Side.of(held.matrix.T.tocsr(), recipe)
+    of_playlists, of_tracks = als_training._Side.of(held.matrix, recipe), als_training._Side.of(held.matrix.T.tocsr(), recipe)
     wholes = []
     for _ in range(6):
         for side, rows, columns in ((of_playlists, playlists, tracks), (of_tracks, tracks, playlists)):
@@ -159,7 +159,7 @@ def test_a_playlist_folded_in_is_the_playlist_that_was_fitted() -> None:
     recipe = AlsRecipe(dim=4, confidence=10.0, cg_steps=20)
     source = recipe.model_copy(update={"sweeps": 3}).fit(board().visible)
     playlists = torch.zeros(board().held.num_playlists, 4)
-    als._Side.of(board().held.matrix, recipe).solve(playlists, torch.from_numpy(source.track_vectors))
+    als_training._Side.of(board().held.matrix, recipe).solve(playlists, torch.from_numpy(source.track_vectors))
     np.testing.assert_allclose(source.query_vectors(board().questions(10)), playlists[:10].numpy(), rtol=1e-3, atol=1e-4)
 
 
@@ -176,7 +176,7 @@ def test_all_seeds_count_and_their_order_does_not() -> None:
 def test_blocks_do_not_change_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     recipe, asked = AlsRecipe(dim=4, sweeps=3), board().questions()
     whole = recipe.fit(board().visible)
-    monkeypatch.setattr(als, "BLOCK_ENTRIES", 100)
+    monkeypatch.setattr(als_training, "BLOCK_ENTRIES", 100)
     in_blocks = recipe.fit(board().visible)
     np.testing.assert_allclose(in_blocks.query_vectors(asked), whole.query_vectors(asked), rtol=1e-3, atol=1e-4)
 

@@ -59,7 +59,7 @@ def test_an_index_that_was_saved_still_answers(tmp_path: Path) -> None:
     wanted = np.ones((5, 16), np.float32)
     before = index.search(wanted, asked, 10)
     index.save(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [FILE, "index.json", "index_tracks.npy", "index_vectors.npy"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [FILE, "index.json", "index_tracks.npy"]
     (tmp_path / FILE).unlink()
     same(index.search(wanted, asked, 10), before)
 
@@ -79,7 +79,7 @@ def test_a_file_of_another_number_of_vectors_is_refused(tmp_path: Path) -> None:
     contract.built(contract.vectors(40)).save(tmp_path / "other")
     (tmp_path / "other" / FILE).replace(tmp_path / FILE)
     with pytest.raises(SegueError, match=r"index\.ann: expected 50 vectors, found 40"):
-        contract.recipe.open(tmp_path, 16)
+        contract.recipe.open(tmp_path, contract.vectors(50))
 
 
 def test_an_exclusion_asks_the_trees_for_more() -> None:

@@ -9,7 +9,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from features.domain import NO_TRACK, SegueError
-from stages.retrieve import autoencoder
+from stages.retrieve import autoencoder_training as training
 from stages.retrieve.autoencoder import AutoencoderRecipe
 from stages.retrieve.index import IndexRecipe
 from tests import worlds
@@ -44,7 +44,7 @@ class TestHybridAutoencoder(RetrieverContract):
     has_vectors = True
 
 
-class Watched(autoencoder._Trainer):
+class Watched(training.Trainer):
     """Remembers which tracks every softmax ran over."""
 
     def __init__(self, recipe: AutoencoderRecipe) -> None:
@@ -65,7 +65,7 @@ def test_with_as_many_negatives_as_tracks_the_softmax_is_exact(negatives: int) -
 
 
 def test_the_loss_is_the_multinomial_one_over_the_root_of_the_length() -> None:
-    trainer = autoencoder._Trainer(AutoencoderRecipe(negatives=1_000, **STILL), board().but(seed=1))
+    trainer = training.Trainer(AutoencoderRecipe(negatives=1_000, **STILL), board().but(seed=1))
     held, shown = [board().held.tracks_of(i) for i in (0, 1)], [board().held.tracks_of(i)[:5] for i in (0, 1)]
     rows, everything = trainer.learned.tables["rows"], torch.arange(board().num_tracks)
     loss = trainer._loss(rows, everything, shown, held, torch.zeros(2, 6), kl_weight=0.0)
@@ -93,7 +93,7 @@ def test_the_chances_to_be_in_the_softmax_are_the_true_ones(batch_size: int, neg
 
 def test_the_sampled_softmax_is_nearly_the_full_one() -> None:
     def mean_loss(negatives: int, corrected: bool = True) -> float:
-        trainer = autoencoder._Trainer(AutoencoderRecipe(batch_size=4, negatives=negatives, **STILL), board().but(seed=1))
+        trainer = training.Trainer(AutoencoderRecipe(batch_size=4, negatives=negatives, **STILL), board().but(seed=1))
         if not corrected:
             trainer._log_chance.zero_()
         return float(np.mean([trainer.epoch(0) for _ in range(20)]))
@@ -122,9 +122,9 @@ def test_what_the_encoder_is_shown_is_what_requests_hold() -> None:
     held = worlds.interactions([list(range(10)), list(range(300)), [7, 3]], 300)
     firsts = nothing = 0
     for _ in range(200):
-        for playlist, shown in enumerate(autoencoder._shown(held, np.arange(3), 0.0, random)):
+        for playlist, shown in enumerate(training._shown(held, np.arange(3), 0.0, random)):
             tracks = held.tracks_of(playlist)
-            assert len(shown) <= min(len(tracks) - 1, autoencoder.LONGEST_INPUT)
+            assert len(shown) <= min(len(tracks) - 1, training.LONGEST_INPUT)
             assert set(shown.tolist()) <= set(tracks.tolist())
             nothing += playlist == 1 and not len(shown)
             firsts += playlist == 1 and len(shown) > 0 and shown.tolist() == tracks[: len(shown)].tolist()
@@ -134,13 +134,13 @@ def test_what_the_encoder_is_shown_is_what_requests_hold() -> None:
 
 def test_dropout_leaves_out_a_share_of_what_is_shown() -> None:
     held = worlds.interactions([list(range(200))] * 300, 200)
-    seen, left = (sum(map(len, autoencoder._shown(held, np.arange(300), dropout, np.random.default_rng(1)))) for dropout in (0.0, 0.75))
+    seen, left = (sum(map(len, training._shown(held, np.arange(300), dropout, np.random.default_rng(1)))) for dropout in (0.0, 0.75))
     assert left == pytest.approx(seen / 4, rel=0.1)
 
 
 def test_a_batch_of_which_nothing_is_shown_teaches_what_is_popular() -> None:
     """All that is left to learn from is the biases."""
-    trainer = autoencoder._Trainer(AutoencoderRecipe(negatives=1_000, dim=6, learning_rate=0.05), board().but(seed=1))
+    trainer = training.Trainer(AutoencoderRecipe(negatives=1_000, dim=6, learning_rate=0.05), board().but(seed=1))
     nothing, held = [np.empty(0, np.int32)] * 60, [board().held.tracks_of(p) for p in range(60)]
     ids = {"rows": torch.arange(board().num_tracks)}
     for _ in range(60):
@@ -157,11 +157,11 @@ def test_a_batch_of_which_nothing_is_shown_teaches_what_is_popular() -> None:
 def test_a_query_is_encoded_as_in_training(recipe: AutoencoderRecipe) -> None:
     source = fitted(recipe)
     asked = board().questions(4)
-    network = autoencoder._Network(8, 0, recipe.variant == "variational")
+    network = training.Network(8, 0, recipe.variant == "variational")
     layers = {name: torch.from_numpy(layer) for name, layer in source.layers.items()}  # type: ignore[attr-defined]
     network.load_state_dict(layers | {"of_content": torch.zeros(0, 8)})
     rows = torch.from_numpy(source.track_vectors[:, :-1])  # type: ignore[index]
-    summed = autoencoder._summed(rows, torch.arange(len(rows)), [asked.seeds_of(i) for i in range(4)])
+    summed = training._summed(rows, torch.arange(len(rows)), [asked.seeds_of(i) for i in range(4)])
     hidden, _ = network(summed, torch.zeros(4, 8))  # no noise: the mean
     found = source.query_vectors(asked)  # type: ignore[attr-defined]
     np.testing.assert_allclose(found[:, :-1], hidden.detach().numpy(), rtol=1e-4, atol=1e-5)
@@ -169,7 +169,7 @@ def test_a_query_is_encoded_as_in_training(recipe: AutoencoderRecipe) -> None:
 
 
 def test_a_regular_one_has_neither_noise_nor_kl(tmp_path: Path) -> None:
-    network = autoencoder._Network(4, 0, variational=False)
+    network = training.Network(4, 0, variational=False)
     quiet, kl = network(torch.ones(2, 4), torch.zeros(2, 4))
     loud, _ = network(torch.ones(2, 4), torch.ones(2, 4))
     assert torch.equal(quiet, loud)

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.domain import SegueError
-from stages.retrieve.contractive import ContractiveAutoencoder, ContractiveRecipe, to_unit_range
+from stages.retrieve.contractive import ContractiveRecipe
+from stages.retrieve.contractive_training import ContractiveAutoencoder, to_unit_range
 from tests.contracts import QUICK, RetrieverContract, board
 
 

@@ -12,7 +12,7 @@ from scipy.optimize import minimize
 
 from features.arrays import save_array
 from features.domain import NO_TRACK, Queries, Query, SegueError
-from stages.retrieve import factorization
+from stages.retrieve import factorization_training
 from stages.retrieve.factorization import Background, Factorization, FactorizationRecipe
 from stages.retrieve.index import IndexRecipe
 from tests import worlds
@@ -105,8 +105,8 @@ def test_a_query_is_nearly_the_same_against_a_background_as_against_all() -> Non
     assert all(np.corrcoef(a, b)[0, 1] > 0.98 for a, b in zip(one, other, strict=True))
 
 
-def trainer_of(**settings: Any) -> factorization._Trainer:
-    return factorization._Trainer(FactorizationRecipe(dim=3, dropout=0.0, **settings), board().but(seed=1))
+def trainer_of(**settings: Any) -> factorization_training.Trainer:
+    return factorization_training.Trainer(FactorizationRecipe(dim=3, dropout=0.0, **settings), board().but(seed=1))
 
 
 @pytest.mark.parametrize("weighting", ["none", "position"])

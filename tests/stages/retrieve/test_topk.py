@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,17 +23,29 @@ def test_the_best_are_those_of_a_sorted_list(scored: dict[int, float], n: int, s
 
 
 @QUICK
-@given(rows=st.lists(st.tuples(SCORED, st.sets(st.integers(0, 40))), max_size=4), n=st.integers(1, 40))
-def test_of_sparse_scores_the_stored_ones_that_are_not_excluded(rows: list[tuple[dict[int, float], set[int]]], n: int) -> None:
-    indptr = np.concatenate([[0], np.cumsum([len(scored) for scored, _ in rows], dtype=np.int64)])
-    values = np.array([score for scored, _ in rows for score in scored.values()], np.float32)
-    matrix = sp.csr_matrix((values, np.array([track for scored, _ in rows for track in scored], np.int32), indptr), shape=(len(rows), 41))
-    found = topk.top_of_sparse(matrix, worlds.queries(*(worlds.query(exclude=excluded) for _, excluded in rows)), n)
-    assert found.tracks.shape == (len(rows), n)
-    for i, (scored, excluded) in enumerate(rows):
-        expected = oracles.best_first(((track, score) for track, score in scored.items() if track not in excluded), n)
-        assert found.tracks[i].tolist() == [track for track, _ in expected] + [NO_TRACK] * (n - len(expected))
-        assert found.scores[i].tolist() == [score for _, score in expected] + [-np.inf] * (n - len(expected))
+@given(scores=st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), max_size=30), n=st.integers(1, 40))
+def test_the_floor_is_reached_by_as_many_as_wanted_and_few_more(scores: list[float], n: int) -> None:
+    found = topk.floor(np.array(scores, np.float32), n)
+    assert sum(score >= found for score in scores) >= min(n, len(scores))
+    if found > -np.inf:
+        nth = sorted(scores)[-n]
+        assert nth - max(abs(nth) * 2**-12, 2.0**-138) <= found <= nth
+
+
+def test_zeros_of_either_sign_are_equal() -> None:
+    found, best = topk.best(np.array([5, 3, 4], np.int32), np.array([0.0, -0.0, 0.0], np.float32), 2)
+    assert (found.tolist(), best.tolist()) == ([3, 4], [0, 0])
+
+
+@QUICK
+@given(scored=SCORED, excluded=st.sets(st.integers(0, 40)), n=st.integers(1, 40))
+def test_what_is_put_are_the_best_that_are_not_excluded(scored: dict[int, float], excluded: set[int], n: int) -> None:
+    found = topk.empty(2, n)
+    tracks, scores = np.array(list(scored), np.int32), np.array(list(scored.values()), np.float32)
+    topk.put(found, 1, tracks, scores, np.array(list(excluded), np.int32))
+    expected = oracles.best_first(((track, score) for track, score in scored.items() if track not in excluded), n)
+    assert found.tracks.tolist() == [[NO_TRACK] * n, [track for track, _ in expected] + [NO_TRACK] * (n - len(expected))]
+    assert found.scores[1].tolist() == [score for _, score in expected] + [-np.inf] * (n - len(expected))
 
 
 @QUICK

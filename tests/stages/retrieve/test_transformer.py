@@ -6,7 +6,8 @@ import torch
 from pydantic import ValidationError
 
 from features.domain import SegueError
-from stages.retrieve.transformer import FeatureTransformer, TransformerRecipe
+from stages.retrieve.transformer import TransformerRecipe
+from stages.retrieve.transformer_training import FeatureTransformer
 from tests import worlds
 from tests.contracts import RetrieverContract, board
 

@@ -37,11 +37,11 @@ def test_rows_have_length_1_or_are_empty(cells: list[list[float]]) -> None:
 def test_a_vote_is_the_similarity_to_a_power() -> None:
     holds = sp.csr_matrix(np.array([[1, 1, 0], [0, 1, 1], [0, 0, 1]], np.float32))
     voters = Voters(holds, sp.csr_matrix(np.eye(3, dtype=np.float32)), np.ones(3, np.float32), neighbours=2, sharpness=2.0)
-    keys = sp.csr_matrix(np.array([[3, 4, 0]], np.float32))  # similarities of 0.6 and 0.8
-    found = voters.elect(keys, worlds.queries(worlds.query()), 3)
+    keys, counts = np.array([0, 1], np.int32), np.array([3, 4], np.float32)  # similarities of 0.6 and 0.8
+    found = voters.elect([(keys, counts)], worlds.queries(worlds.query()), 3)
     assert found.tracks.tolist() == [[1, 2, 0]]
     np.testing.assert_allclose(found.scores, [[1.0, 0.64, 0.36]], rtol=1e-6)
-    assert keys.data.tolist() == [3, 4]
+    assert counts.tolist() == [3, 4]
 
 
 @QUICK
