@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 
 from engine.artifact import Artifact, open_artifact
@@ -118,7 +117,7 @@ def hold_all(artifact: Artifact, threads: int) -> tuple[dict[str, HeldSource], H
 def fusion_only(artifact: Artifact) -> SecondStage:
     """A second stage without ranker; fusion asks for no facts, so none are opened."""
     none = np.empty(0, np.int32)
-    features = PairFeatures(Facts(none, none, np.empty(0, np.float32), sp.csr_matrix((0, 0))), source_names(artifact), {})
+    features = PairFeatures(Facts(none, none, np.empty(0, np.float32), none, np.zeros(1, np.int64)), source_names(artifact), {})
     return SecondStage(features, open_fusion(artifact.path / RANKER / FUSION), None, config_of(artifact).candidates)
 
 
