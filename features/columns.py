@@ -87,8 +87,9 @@ def of_space(vectors: Floats, searched: Floats, tracks: Ints, offsets: Offsets, 
 @compiled
 def _copy(vectors: Floats, tracks: Ints, near: Floats) -> None:
     for j in range(len(tracks)):
-        for t in range(vectors.shape[1]):
-            near[j, t] = vectors[tracks[j], t]
+        vector, copy = vectors[tracks[j]], near[j]
+        for t in range(len(vector)):
+            copy[t] = vector[t]
 
 
 @compiled
