@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
-import scipy.sparse as sp
 
 from engine.artifact import Artifact
 from engine.model import FUSION, RANKER, config_of, open_fusion, open_second_stage, open_source, source_names
@@ -158,7 +157,7 @@ def _warm(second: SecondStage) -> SecondStage:
 def fusion_only(artifact: Artifact) -> SecondStage:
     """A second stage without ranker; fusion asks for no facts, so none are opened."""
     none = np.empty(0, np.int32)
-    features = PairFeatures(Facts(none, none, np.empty(0, np.float32), sp.csr_matrix((0, 0))), source_names(artifact), {})
+    features = PairFeatures(Facts(none, none, np.empty(0, np.float32), none, np.zeros(1, np.int64)), source_names(artifact), {})
     return SecondStage(features, open_fusion(artifact.path / RANKER / FUSION), None, config_of(artifact).candidates)
 
 

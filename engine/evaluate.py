@@ -78,10 +78,10 @@ def _compare(pipeline: Pipeline, queries: Queries, qrels: Qrels) -> Comparison:
 
 def _without(union: Candidates, source: str) -> Candidates:
     """What is left of the union if `source` had proposed nothing."""
-    others = [ranks > 0 for name, ranks in union.ranks.items() if name != source]
-    kept = np.any(others, axis=0) if others else np.zeros(len(union.tracks), bool)
+    others = [name != source for name in union.sources]
+    kept = (union.ranks[others] > 0).any(axis=0)
     offsets = np.concatenate([[0], np.cumsum(kept)])[union.offsets]
-    return Candidates(union.tracks[kept], offsets.astype(np.int64), {}, {}, {})
+    return Candidates(union.tracks[kept], offsets.astype(np.int64), (), union.ranks[:0, kept], union.scores[:0, kept], {})
 
 
 def report(comparison: Comparison, qrels: Qrels, categories: Ints, num_tracks: int, seed: int = 0) -> dict[str, Any]:

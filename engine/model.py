@@ -216,7 +216,7 @@ def _open_space(artifact: Artifact, name: str) -> Space:
     assert dimension is not None
     vectors = open_vectors(artifact.path / SOURCES / name, (artifact.manifest.num_tracks, dimension))
     bias = artifact.manifest.sources[name].bias_coordinate
-    return Space.of(vectors, None if bias is None else vectors[:, bias])
+    return Space(vectors, None if bias is None else vectors[:, bias])
 
 
 def open_fusion(path: Path) -> Fusion:

@@ -77,4 +77,4 @@ class Nearness:
 def _open(artifact: Artifact, name: str) -> Space:
     dimension = artifact.manifest.sources[name].dimension
     assert dimension is not None
-    return Space.of(open_vectors(artifact.path / SOURCES / name, (artifact.manifest.num_tracks, dimension)))
+    return Space(open_vectors(artifact.path / SOURCES / name, (artifact.manifest.num_tracks, dimension)))

@@ -19,7 +19,7 @@ from stages.protocols import Retriever
 from stages.rank.fusion import Fusion
 from stages.rank.lambdamart import LambdaMart
 from stages.retrieve import topk
-from stages.retrieve.union import cut, unite
+from stages.retrieve.union import cut, each, join, unite
 
 BATCH = 16
 """Queries ranked at once when there are many; bounds the memory of the pair features."""
@@ -52,8 +52,9 @@ class SecondStage:
 
     def candidates(self, retrieved: Mapping[str, Retrieved], k: int) -> Candidates:
         """The union of the proposals, cut by fusion to what may be ranked when `k` tracks are asked for."""
-        union = unite(retrieved)
-        return cut(union, self.fusion.score(union), self.budget.most(k))
+        most = self.budget.most(k)
+        unions = (unite(of_query) for of_query in each(retrieved))  # one at a time: a union is much larger than what is kept
+        return join([cut(union, self.fusion.score(union), most) for union in unions])
 
     def scores(self, queries: Queries, candidates: Candidates) -> Floats:
         """(num_candidates,) by the ranker, or by fusion without one."""
@@ -69,15 +70,14 @@ class SecondStage:
 def answer(candidates: Candidates, scores: Floats, k: int) -> Answer:
     """The best `k` candidates of each query by `scores` (num_candidates,), ties by track index."""
     ranking = topk.empty(len(candidates), k)
-    ranks = {source: np.zeros((len(candidates), k), np.int32) for source in candidates.sources}
+    ranks = np.zeros((len(candidates.sources), len(candidates), k), np.int32)
     for i in range(len(candidates)):
         start, stop = candidates.offsets[i], candidates.offsets[i + 1]
         places, best = topk.best(np.arange(start, stop, dtype=np.int32), scores[start:stop], k)
         ranking.tracks[i, : len(places)] = candidates.tracks[places]
         ranking.scores[i, : len(places)] = best
-        for source, proposed in candidates.ranks.items():
-            ranks[source][i, : len(places)] = proposed[places]
-    return Answer(Ranking(ranking.tracks, ranking.scores), ranks)
+        ranks[:, i, : len(places)] = candidates.ranks[:, places]
+    return Answer(Ranking(ranking.tracks, ranking.scores), dict(zip(candidates.sources, ranks, strict=True)))
 
 
 def second_stage(
@@ -90,7 +90,7 @@ def second_stage(
 def spaces(sources: Mapping[str, Retriever]) -> dict[str, Space]:
     """The vector spaces among the sources."""
     vectors = {name: (source.track_vectors, source.track_biases) for name, source in sources.items()}
-    return {name: Space.of(of_source, biases) for name, (of_source, biases) in vectors.items() if of_source is not None}
+    return {name: Space(of_source, biases) for name, (of_source, biases) in vectors.items() if of_source is not None}
 
 
 @dataclass(frozen=True)

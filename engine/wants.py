@@ -119,8 +119,7 @@ def among(retrieved: Mapping[str, Retrieved], given: Sequence[Ints]) -> Candidat
         tracks[i, : len(of_query)] = of_query
     restricted = {source: only(result, given) for source, result in retrieved.items()}
     union = unite({**restricted, _GIVEN: Retrieved(tracks, np.zeros(tracks.shape, np.float32))})
-    ranks = {source: of_source for source, of_source in union.ranks.items() if source != _GIVEN}
-    return replace(union, ranks=ranks, scores={source: union.scores[source] for source in ranks})
+    return replace(union, sources=union.sources[:-1], ranks=union.ranks[:-1], scores=union.scores[:-1])
 
 
 def only(result: Retrieved, allowed: Sequence[Ints]) -> Retrieved:

@@ -19,7 +19,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import lightgbm
 import ray
 import ray.train.collective
 import torch
@@ -217,23 +216,21 @@ def fit_ranker(settings: dict[str, Work]) -> None:
     examples = Examples.join([Examples.open(fold / EXAMPLES_FILE) for fold in folds])
     network = get_network_params() if work.workers > 1 else None
     fitted = work.config.ranker.fit(examples, work.config.seed, work.threads, network, report)
-    ranker = LambdaMart(_alone(fitted.booster), fitted.names, work.threads)
+    ranker = replace(fitted, text=_alone(fitted.text))
     _require_same(ranker, rank)
     if rank == 0:
         _keep_ranker(work, ranker, report)
 
 
-def _alone(booster: lightgbm.Booster) -> lightgbm.Booster:
-    """The same trees, off the network, without the addresses and ports of the workers that grew them."""
-    text = booster.model_to_string()
-    booster.free_network()
+def _alone(text: str) -> str:
+    """The same trees without the addresses and ports of the workers that grew them."""
     text = re.sub(r"^\[machines: .*\]$", "[machines: ]", text, flags=re.MULTILINE)
-    return lightgbm.Booster(model_str=re.sub(r"^\[local_listen_port: \d+\]$", "[local_listen_port: 12400]", text, flags=re.MULTILINE))
+    return re.sub(r"^\[local_listen_port: \d+\]$", "[local_listen_port: 12400]", text, flags=re.MULTILINE)
 
 
 def _require_same(ranker: LambdaMart, rank: int) -> None:
     """Each worker holds the model of all examples, or it has silently learned from its own alone."""
-    own = hashlib.sha256(ranker.booster.model_to_string().encode()).hexdigest()
+    own = hashlib.sha256(ranker.text.encode()).hexdigest()
     first = ray.train.collective.broadcast_from_rank_zero(own)
     if own != first:
         raise SegueError(
@@ -255,9 +252,8 @@ def _keep_ranker(work: Work, ranker: LambdaMart, report: Report) -> None:
 
 def open_ranker(run: Run, threads: int) -> tuple[LambdaMart, dict[str, Any]]:
     """The ranker and the figures of the check."""
-    booster = lightgbm.Booster(model_str=(run.path(RANKER) / RANKER_FILE).read_text(encoding="utf-8"))
     figures: dict[str, Any] = json.loads((run.path(RANKER) / FIGURES).read_text(encoding="utf-8"))
-    return LambdaMart(booster, tuple(booster.feature_name()), threads), figures
+    return LambdaMart((run.path(RANKER) / RANKER_FILE).read_text(encoding="utf-8"), threads), figures
 
 
 class _NoSecondTry(UserCallback):

@@ -49,6 +49,14 @@ def load_array(path: Path, *, dtype: np.dtype[Any] | type, shape: tuple[int | No
     return np.asarray(array)  # numpy's own class of mapped arrays makes every slice slow
 
 
+def read_only(array: np.ndarray) -> np.ndarray:
+    """`array`, not to be written through: a loop that is compiled for one is not compiled again for an array of this process,
+    one mapped from a file and one that came from elsewhere."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
 def _npy_header(path: Path) -> tuple[tuple[int, ...], np.dtype[Any], int]:
     """Shape, dtype, and the size in bytes the whole file must have. A damaged header fails in numpy's parser in many ways."""
     with path.open("rb") as file:

@@ -94,28 +94,31 @@ class Retrieved:
     scores: Floats
     query_vectors: Floats | None = None
 
+    def part(self, start: int, stop: int) -> Retrieved:
+        """What is proposed for the queries `start` to `stop`."""
+        vectors = None if self.query_vectors is None else self.query_vectors[start:stop]
+        return Retrieved(self.tracks[start:stop], self.scores[start:stop], vectors)
+
 
 @dataclass(frozen=True)
 class Candidates:
     """The union of what the sources proposed, with provenance: which source, at which rank, with which score.
 
-    Query `i` owns the slice `offsets[i]:offsets[i + 1]`, in ascending track index. `ranks[source]` is 1 for a
-    source's first proposal and 0 where it did not propose the track; `scores[source]` is NaN there.
+    Query `i` owns the slice `offsets[i]:offsets[i + 1]`, in ascending track index.
     """
 
     tracks: Ints
     offsets: Offsets
-    ranks: Mapping[str, Ints]
-    scores: Mapping[str, Floats]
+    sources: tuple[str, ...]
+    ranks: Ints
+    """(num_sources, num_candidates) 1 for a source's first proposal, 0 where it did not propose the track."""
+    scores: Floats
+    """(num_sources, num_candidates) NaN where the source did not propose the track."""
     query_vectors: Mapping[str, Floats]
     """Per source with a vector space: (q, dim)."""
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        return tuple(self.ranks)
 
     def counts(self) -> Offsets:
         return np.diff(self.offsets)

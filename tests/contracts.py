@@ -419,18 +419,17 @@ class Planted:
         labels = (random.random(len(good)) < np.where(good <= 8, 0.9, 0.02)).astype(np.int32)
         tracks = np.tile(np.arange(per_query, dtype=np.int32), num_queries)
         offsets = np.arange(num_queries + 1, dtype=np.int64) * per_query
-        ranks = {"good": good, "bad": bad}
-        scores = {name: (-values).astype(np.float32) for name, values in ranks.items()}
+        ranks = np.stack([good, bad])
         features = np.stack([good, random.normal(size=len(good)), bad], axis=1).astype(np.float32)
-        return cls(Candidates(tracks, offsets, ranks, scores, {}), features, labels)
+        return cls(Candidates(tracks, offsets, ("good", "bad"), ranks, (-ranks).astype(np.float32), {}), features, labels)
 
     def part(self, i: int) -> Planted:
         """Query `i` alone."""
         rows = slice(self.candidates.offsets[i], self.candidates.offsets[i + 1])
-        ranks = {name: values[rows] for name, values in self.candidates.ranks.items()}
-        scores = {name: values[rows] for name, values in self.candidates.scores.items()}
         offsets = np.array([0, len(self.labels[rows])], np.int64)
-        return Planted(Candidates(self.candidates.tracks[rows], offsets, ranks, scores, {}), self.features[rows], self.labels[rows])
+        ranks, scores = self.candidates.ranks[:, rows], self.candidates.scores[:, rows]
+        candidates = Candidates(self.candidates.tracks[rows], offsets, self.candidates.sources, ranks, scores, {})
+        return Planted(candidates, self.features[rows], self.labels[rows])
 
     def parts(self) -> Iterator[Planted]:
         return (self.part(i) for i in range(len(self.candidates)))
@@ -488,7 +487,7 @@ class RankerContract:
         asked, before = Planted.of(5, seed=1), Planted.of(5, seed=1)
         self.score(self.trained(Planted.of(60)), asked)
         np.testing.assert_array_equal(asked.features, before.features)
-        np.testing.assert_array_equal(asked.candidates.ranks["good"], before.candidates.ranks["good"])
+        np.testing.assert_array_equal(asked.candidates.ranks, before.candidates.ranks)
 
     def test_saved_and_opened_it_scores_the_same(self, tmp_path: Path) -> None:
         ranker, asked = self.trained(Planted.of(60)), Planted.of(5, seed=1)

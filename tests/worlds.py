@@ -7,7 +7,7 @@ The last tracks are held by nobody; what they are made of still says whether the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, cast
@@ -21,7 +21,7 @@ from engine.model import Trained
 from engine.pipeline import Pipeline, second_stage
 from features.catalog import Catalog
 from features.dataset import Dataset
-from features.domain import Floats, Ints, Queries, Query
+from features.domain import Candidates, Floats, Ints, Queries, Query
 from features.interactions import Interactions
 from features.schema import CATALOG, PLAYLISTS
 from features.vocabulary import Vocabulary
@@ -44,6 +44,27 @@ def ints(*values: int) -> Ints:
 
 def query(*seeds: int, title: str = "", exclude: Iterable[int] = ()) -> Query:
     return Query(ints(*seeds), title, ints(*exclude))
+
+
+def candidates(
+    tracks: Sequence[int],
+    offsets: Sequence[int],
+    ranks: Mapping[str, Sequence[int]] | None = None,
+    scores: Mapping[str, Sequence[float]] | None = None,
+    query_vectors: Mapping[str, Floats] | None = None,
+) -> Candidates:
+    """Candidates from what each source says of them; without scores the first is the best."""
+    ranks = ranks or {}
+    scores = scores or {source: [1 / rank if rank else float("nan") for rank in of_source] for source, of_source in ranks.items()}
+    shape = (len(ranks), len(tracks))
+    return Candidates(
+        np.array(tracks, np.int32),
+        np.array(offsets, np.int64),
+        tuple(ranks),
+        np.array(list(ranks.values()), np.int32).reshape(shape),
+        np.array(list(scores.values()), np.float32).reshape(shape),
+        query_vectors or {},
+    )
 
 
 def queries(*asked: Query) -> Queries:

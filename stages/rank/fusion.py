@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from features.domain import Candidates, Floats
+from features.compiled import compiled
+from features.domain import Candidates, Floats, Ints
 
 DAMPING = 60.0
 """k of the paper: how little a source's first ranks differ."""
@@ -25,7 +26,13 @@ class Fusion:
 
     def score(self, candidates: Candidates) -> Floats:
         total = np.zeros(len(candidates.tracks), np.float32)
-        for source, ranks in candidates.ranks.items():
-            weight = np.float32(self.weights.get(source, 1.0))
-            total += np.where(ranks > 0, weight / (np.float32(DAMPING) + ranks), np.float32(0))
+        _add(candidates.ranks, np.array([self.weights.get(source, 1.0) for source in candidates.sources], np.float32), total)
         return total
+
+
+@compiled
+def _add(ranks: Ints, weights: Floats, total: Floats) -> None:
+    for source in range(len(ranks)):
+        for i in range(len(total)):
+            if ranks[source, i] > 0:
+                total[i] += weights[source] / (DAMPING + ranks[source, i])

@@ -2,23 +2,25 @@
 
 Input: examples in groups, one group per query. Output: a ranker that scores pair features. Burges, "From RankNet to
 LambdaRank to LambdaMART" (2010); Ke et al., "LightGBM" (2017). Every worker holds whole queries; the parameters that
-join the workers come from outside. Knows no retriever and no Ray.
+join the workers come from outside. LightGBM itself, large to import, is asked to learn and to explain, never to score.
+Knows no retriever and no Ray.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import lightgbm
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from features.domain import Floats, SegueError
 from stages.protocols import Report, silent
 from stages.rank.examples import Examples
+from stages.rank.trees import Trees, line
 
 FILE = "ranker.txt"
 LAST_LINE = "pandas_categorical:null"
@@ -54,11 +56,15 @@ class LambdaMartRecipe(BaseModel):
                 f"ranker: expected examples with at least one hit, found {len(examples.labels)} pairs and no hit. "
                 "Too few playlists, or no source proposes what they hold. Give more playlists"
             )
+        import lightgbm
+
         data = lightgbm.Dataset(
             examples.features, examples.labels, group=examples.groups, feature_name=list(examples.names), free_raw_data=True
         )
         booster = lightgbm.train(self._parameters(seed, threads, network), data, self.trees, callbacks=[self._progress(report)])
-        return LambdaMart(booster, tuple(examples.names), threads)
+        if network:
+            booster.free_network()
+        return LambdaMart(booster.model_to_string(), threads)
 
     def _parameters(self, seed: int, threads: int, network: Mapping[str, Any] | None) -> dict[str, Any]:
         distributed = {"tree_learner": "data_parallel", "pre_partition": True, **network} if network else {}
@@ -81,7 +87,7 @@ class LambdaMartRecipe(BaseModel):
         }
 
     def _progress(self, report: Report) -> Any:
-        def show(env: lightgbm.callback.CallbackEnv) -> None:
+        def show(env: Any) -> None:
             report("ranker", (env.iteration + 1) / self.trees, {"trees": float(env.iteration + 1)})
 
         return show
@@ -89,18 +95,31 @@ class LambdaMartRecipe(BaseModel):
 
 @dataclass(frozen=True)
 class LambdaMart:
-    """Trained: the trees and the names of the columns they were trained on."""
+    """Trained: the trees, as LightGBM writes them."""
 
-    booster: lightgbm.Booster
-    names: tuple[str, ...]
+    text: str
     threads: int = 1
+    """Of an explanation."""
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The columns the trees were trained on."""
+        return tuple(line(self.text, "feature_names").split())
+
+    @cached_property
+    def trees(self) -> Trees:
+        return Trees.of(self.text)
+
+    @cached_property
+    def booster(self) -> Any:
+        """LightGBM's own; it knows more of the trees than where a row falls."""
+        import lightgbm
+
+        return lightgbm.Booster(model_str=self.text)
 
     def score(self, features: Floats) -> Floats:
         """`features` (num_pairs, num_features) in the order of `names` -> (num_pairs,), higher is better."""
-        if not len(features):
-            return np.empty(0, np.float32)
-        scores = self.booster.predict(features, num_threads=self.threads)
-        return np.asarray(scores, np.float32)
+        return self.trees.score(features)
 
     def importance(self) -> dict[str, float]:
         """Each feature's share of the gain over all trees, largest first."""
@@ -114,7 +133,7 @@ class LambdaMart:
         return np.asarray(values, np.float32)[:, :-1]
 
     def save(self, folder: Path) -> dict[str, Any]:
-        (folder / FILE).write_text(self.booster.model_to_string(), encoding="utf-8")
+        (folder / FILE).write_text(self.text, encoding="utf-8")
         return {"kind": "lambdamart", "trees": self.booster.num_trees(), "features": len(self.names)}
 
     @classmethod
@@ -124,10 +143,11 @@ class LambdaMart:
             text = (folder / FILE).read_text(encoding="utf-8")
             if not text.rstrip().endswith(LAST_LINE):
                 raise ValueError(f"{len(text)} characters that do not end in {LAST_LINE}")
-            booster = lightgbm.Booster(model_str=text)
-        except (OSError, ValueError, lightgbm.basic.LightGBMError) as error:
+            opened = cls(text, threads)
+            if opened.trees.num_features != len(opened.names):
+                raise ValueError(f"{len(opened.names)} names for {opened.trees.num_features} features")
+        except (OSError, ValueError) as error:
             raise SegueError(f"{folder / FILE}: expected a LightGBM model in text form, found {error}. Train again") from error
-        trained = tuple(booster.feature_name())
-        if trained != tuple(names):
-            raise SegueError(f"{folder / FILE}: expected the features {', '.join(names)}, found {', '.join(trained)}. Train again")
-        return cls(booster, trained, threads)
+        if opened.names != tuple(names):
+            raise SegueError(f"{folder / FILE}: expected the features {', '.join(names)}, found {', '.join(opened.names)}. Train again")
+        return opened

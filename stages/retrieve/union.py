@@ -6,60 +6,135 @@ at which rank and with which score. Knows no source.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from features.domain import NO_TRACK, Candidates, Floats, Ints, Retrieved
-from stages.retrieve import topk
+from features.compiled import compiled
+from features.domain import Candidates, Floats, Ints, Offsets, Retrieved
+
+DIGIT = 11
+"""Bits of a track index that one pass of the sort looks at."""
+DIGITS = (1 << DIGIT) - 1
 
 
 def unite(retrieved: Mapping[str, Retrieved]) -> Candidates:
     """Sources may propose different numbers of tracks; all must answer the same queries."""
-    num_queries = len(next(iter(retrieved.values())).tracks)
-    keys = {source: _keys(result.tracks) for source, result in retrieved.items()}
-    union = np.unique(np.concatenate([key[key >= 0] for key in keys.values()]))
-    ranks: dict[str, Ints] = {}
-    scores: dict[str, Floats] = {}
-    for source, result in retrieved.items():
-        ranks[source], scores[source] = _provenance(union, keys[source], result)
-    offsets = np.searchsorted(union >> 32, np.arange(num_queries + 1))
+    results = list(retrieved.values())
+    proposed = np.concatenate([result.tracks for result in results], axis=1)  # (q, proposals of all sources)
+    said = np.concatenate([result.scores for result in results], axis=1)
+    starts = np.cumsum([0, *(result.tracks.shape[1] for result in results)])
     vectors = {source: result.query_vectors for source, result in retrieved.items() if result.query_vectors is not None}
-    return Candidates((union & 0xFFFFFFFF).astype(np.int32), offsets.astype(np.int64), ranks, scores, vectors)
+    tracks, offsets, ranks, scores = _unite(proposed, said, starts)
+    return Candidates(tracks, offsets, tuple(retrieved), ranks, scores, vectors)
 
 
-def _keys(tracks: Ints) -> np.ndarray:
-    """(q * n,) query and track in one int64 that sorts by query, then track; -1 for padding."""
-    queries = np.arange(len(tracks), dtype=np.int64)[:, None] << 32
-    return np.where(tracks == NO_TRACK, -1, queries | tracks).ravel()
+@compiled
+def _unite(proposed: Ints, said: Floats, starts: Offsets) -> tuple[Ints, Offsets, Ints, Floats]:
+    keys = np.empty(proposed.shape, np.int64)
+    counts = np.empty(len(proposed), np.int64)
+    offsets = np.zeros(len(proposed) + 1, np.int64)
+    for i in range(len(proposed)):
+        counts[i] = _sort(proposed[i], keys[i])
+        offsets[i + 1] = offsets[i] + _different(keys[i, : counts[i]])
+    tracks = np.empty(offsets[-1], np.int32)
+    ranks = np.zeros((len(starts) - 1, len(tracks)), np.int32)
+    scores = np.full(ranks.shape, np.float32(np.nan))
+    source_of = np.empty(proposed.shape[1], np.int32)
+    for source in range(len(ranks)):
+        source_of[starts[source] : starts[source + 1]] = source
+    for i in range(len(proposed)):
+        row, last = offsets[i] - 1, -1
+        for key in keys[i, : counts[i]]:
+            track, place = key >> 32, key & 0xFFFFFFFF
+            row += track != last
+            last = track
+            source = source_of[place]
+            tracks[row] = track
+            ranks[source, row] = place - starts[source] + 1
+            scores[source, row] = said[i, place]
+    return tracks, offsets, ranks, scores
 
 
-def _provenance(union: np.ndarray, keys: np.ndarray, result: Retrieved) -> tuple[Ints, Floats]:
-    proposed = np.flatnonzero(keys >= 0)
-    place = np.searchsorted(union, keys[proposed])
-    ranks = np.zeros(len(union), np.int32)
-    ranks[place] = proposed % result.tracks.shape[1] + 1
-    scores = np.full(len(union), np.nan, np.float32)
-    scores[place] = result.scores.ravel()[proposed]
-    return ranks, scores
+@compiled
+def _sort(tracks: Ints, keys: Offsets) -> int:
+    """Writes (track, place) of each of `tracks` but padding into `keys`, in that order, one digit of the track after the
+    other from the last (radix sort); how many they are."""
+    count, largest = 0, 0
+    for place in range(len(tracks)):
+        if tracks[place] >= 0:
+            keys[count] = (np.int64(tracks[place]) << 32) | place
+            largest = max(largest, tracks[place])
+            count += 1
+    passed = np.empty(count, np.int64)
+    shift = 32
+    while largest:
+        after = np.zeros((1 << DIGIT) + 1, np.int64)
+        for key in keys[:count]:
+            after[((key >> shift) & DIGITS) + 1] += 1
+        after = np.cumsum(after)
+        for key in keys[:count]:
+            digit = (key >> shift) & DIGITS
+            passed[after[digit]] = key
+            after[digit] += 1
+        keys[:count] = passed
+        shift += DIGIT
+        largest >>= DIGIT
+    return count
+
+
+@compiled
+def _different(keys: Offsets) -> int:
+    """Tracks in sorted `keys`."""
+    count, last = 0, -1
+    for key in keys:
+        count += (key >> 32) != last
+        last = key >> 32
+    return count
+
+
+def each(retrieved: Mapping[str, Retrieved]) -> Iterator[dict[str, Retrieved]]:
+    """What is proposed for each query alone."""
+    for i in range(len(next(iter(retrieved.values())).tracks)):
+        yield {source: result.part(i, i + 1) for source, result in retrieved.items()}
+
+
+def join(parts: Sequence[Candidates]) -> Candidates:
+    """`parts` (at least one) of the same sources, one after the other."""
+    first, *others = parts
+    if not others:
+        return first
+    return Candidates(
+        np.concatenate([part.tracks for part in parts]),
+        np.cumsum([0, *(count for part in parts for count in part.counts())]),
+        first.sources,
+        np.concatenate([part.ranks for part in parts], axis=1),
+        np.concatenate([part.scores for part in parts], axis=1),
+        {source: np.concatenate([part.query_vectors[source] for part in parts]) for source in first.query_vectors},
+    )
 
 
 def cut(candidates: Candidates, scores: Floats, most: int) -> Candidates:
     """At most the `most` best candidates of each query by `scores` (num_candidates,), still in ascending track index."""
     if not (candidates.counts() > most).any():
         return candidates
-    kept = np.concatenate([_best_of(candidates, scores, i, most) for i in range(len(candidates))])
+    spans = zip(candidates.offsets[:-1], candidates.offsets[1:], strict=True)
+    kept = np.concatenate([start + _best_of(scores[start:stop], most) for start, stop in spans])
     return Candidates(
         candidates.tracks[kept],
         np.concatenate([[0], np.cumsum(np.minimum(candidates.counts(), most))]).astype(np.int64),
-        {source: ranks[kept] for source, ranks in candidates.ranks.items()},
-        {source: values[kept] for source, values in candidates.scores.items()},
+        candidates.sources,
+        candidates.ranks.take(kept, axis=1),
+        candidates.scores.take(kept, axis=1),
         candidates.query_vectors,
     )
 
 
-def _best_of(candidates: Candidates, scores: Floats, i: int, most: int) -> np.ndarray:
-    start, stop = candidates.offsets[i], candidates.offsets[i + 1]
-    places = np.arange(start, stop, dtype=np.int32)
-    best, _ = topk.best(places, scores[start:stop], most)  # places ascend with the track index, so ties do too
-    return np.sort(best)
+def _best_of(scores: Floats, most: int) -> np.ndarray:
+    """The places of the `most` best, ascending; of those that are as good as the last of them, the first."""
+    if len(scores) <= most:
+        return np.arange(len(scores))
+    least = np.partition(scores, -most)[-most]
+    kept = scores > least
+    kept[np.flatnonzero(scores == least)[: most - kept.sum()]] = True
+    return np.flatnonzero(kept)

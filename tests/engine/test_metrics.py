@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import accumulate
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from engine import metrics
 from features.domain import NO_TRACK, Candidates, Qrels, Ranking, SegueError
-from tests import oracles
+from tests import oracles, worlds
 
 NUM_TRACKS = 40
 TRACKS = st.integers(0, NUM_TRACKS - 1)
@@ -32,8 +33,7 @@ def qrels_of(relevant: list[set[int]]) -> Qrels:
 
 
 def candidates_of(lists: list[list[int]]) -> Candidates:
-    offsets = np.cumsum([0, *map(len, lists)])
-    return Candidates(np.array([track for row in lists for track in sorted(row)], np.int32), offsets, {}, {}, {})
+    return worlds.candidates([track for row in lists for track in sorted(row)], [0, *accumulate(map(len, lists))])
 
 
 @settings(deadline=None)

@@ -193,7 +193,7 @@ def test_what_is_mapped_into_memory_cannot_be_written_to(model: Model, source: s
 
 def test_facts_and_playlists_cannot_be_written_to(model: Model) -> None:
     facts, playlists = model.pipeline.second.pair_features.facts, model.names.playlists
-    for array in (facts.artists, facts.albums, facts.counts, facts.postings.indices, playlists.tracks, playlists.offsets):
+    for array in (facts.artists, facts.albums, facts.counts, facts.postings, playlists.tracks, playlists.offsets):
         assert not array.flags.writeable
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 1

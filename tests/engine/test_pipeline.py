@@ -9,7 +9,7 @@ import pytest
 
 from engine.config import CandidatesConfig
 from engine.pipeline import BATCH, Answer, Pipeline, answer, batches, spaces
-from features.domain import NO_TRACK, Candidates, Queries, Query
+from features.domain import NO_TRACK, Queries, Query
 from stages.rank.fusion import Fusion
 from tests import worlds
 from tests.worlds import Training
@@ -152,7 +152,7 @@ def test_without_a_ranker_the_order_is_that_of_the_fusion(made: Training) -> Non
 
 
 def test_of_equal_scores_the_lower_track_goes_first() -> None:
-    candidates = Candidates(np.array([2, 5, 9, 1], np.int32), np.array([0, 3, 3, 4]), {"als": np.array([3, 1, 2, 1], np.int32)}, {}, {})
+    candidates = worlds.candidates([2, 5, 9, 1], [0, 3, 3, 4], {"als": [3, 1, 2, 1]})
     found = answer(candidates, np.array([1, 2, 2, 0], np.float32), 4)
     assert found.ranking.tracks.tolist() == [[5, 9, 2, -1], [-1] * 4, [1, -1, -1, -1]]
     assert found.ranks["als"].tolist() == [[1, 2, 3, 0], [0] * 4, [1, 0, 0, 0]]

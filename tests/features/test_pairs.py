@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -76,11 +77,11 @@ def facts_of(world: PlainWorld) -> Facts:
     described = worlds.catalog(NUM_TRACKS, artist=world.artists, album=world.albums)
     albums = worlds.catalog(NUM_TRACKS, album=world.albums).albums
     facts = Facts.of(held, described)
-    return Facts(facts.artists, albums, facts.counts, facts.postings)
+    return replace(facts, albums=albums)
 
 
 def features_of(world: PlainWorld, facts: Facts | None = None) -> PairFeatures:
-    spaces = {name: Space.of(np.array(vectors, np.float32)) for name, vectors in world.spaces.items()}
+    spaces = {name: Space(np.array(vectors, np.float32)) for name, vectors in world.spaces.items()}
     return PairFeatures(facts or facts_of(world), SOURCES, spaces)
 
 
@@ -89,11 +90,11 @@ def asked_of(world: PlainWorld, plain: list[PlainQuery]) -> Asked:
     entries = [(query, track) for query, row in zip(plain, rows, strict=True) for track in row]
     answering = plain[0].proposed
     missing = (0, float("nan"))
-    candidates = Candidates(
-        np.array([track for _, track in entries], np.int32),
-        np.concatenate([[0], np.cumsum([len(row) for row in rows], dtype=np.int64)]).astype(np.int64),
-        {name: np.array([query.proposed[name].get(track, missing)[0] for query, track in entries], np.int32) for name in answering},
-        {name: np.array([query.proposed[name].get(track, missing)[1] for query, track in entries], np.float32) for name in answering},
+    candidates = worlds.candidates(
+        [track for _, track in entries],
+        [0, *accumulate(len(row) for row in rows)],
+        {name: [query.proposed[name].get(track, missing)[0] for query, track in entries] for name in answering},
+        {name: [query.proposed[name].get(track, missing)[1] for query, track in entries] for name in answering},
         {name: np.array([query.searched[name] for query in plain], np.float32) for name in plain[0].searched},
     )
     queries = worlds.queries(*(worlds.query(*query.seeds, title=query.title) for query in plain))
@@ -144,12 +145,11 @@ def test_saved_and_opened_facts_give_the_same_features(tmp_path: Path, what: Ask
 @QUICK
 @given(what=asked())
 def test_what_is_asked_is_not_modified(what: Asked) -> None:
-    before = what.candidates.tracks.copy(), {name: ranks.copy() for name, ranks in what.candidates.ranks.items()}, what.queries.seeds.copy()
+    before = what.candidates.tracks.copy(), what.candidates.ranks.copy(), what.queries.seeds.copy()
     what.features.compute(what.queries, what.candidates)
     np.testing.assert_array_equal(what.candidates.tracks, before[0])
     np.testing.assert_array_equal(what.queries.seeds, before[2])
-    for name, ranks in before[1].items():
-        np.testing.assert_array_equal(what.candidates.ranks[name], ranks)
+    np.testing.assert_array_equal(what.candidates.ranks, before[1])
 
 
 def test_names_are_those_of_the_sources_then_of_the_spaces_and_all_different() -> None:
@@ -162,8 +162,7 @@ def test_names_are_those_of_the_sources_then_of_the_spaces_and_all_different() -
 def test_no_query_and_no_candidate_make_a_table_without_rows() -> None:
     features = features_of(PlainWorld([{1}], ["a"] * 10, ["x"] * 10, {"als": [(1,) * DIM] * 10}))
     for count in (0, 2):
-        nothing = {"als": np.empty(0, np.int32)}
-        candidates = Candidates(np.empty(0, np.int32), np.zeros(count + 1, np.int64), nothing, {"als": np.empty(0, np.float32)}, {})
+        candidates = worlds.candidates([], [0] * (count + 1), {"als": []})
         assert features.compute(worlds.queries(*[worlds.query(1)] * count), candidates).shape == (0, len(features.names))
 
 
@@ -191,7 +190,7 @@ def test_a_popular_track_is_judged_by_an_even_sample_of_its_playlists(lengths: l
 def test_most_postings_bounds_what_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pairs, "MOST_POSTINGS", 5)
     facts = Facts.of(worlds.interactions([[0, i % 3 + 1] for i in range(40)], 4), worlds.catalog(4))
-    assert facts.postings_lengths.tolist() == [5, 5, 5, 5]
+    assert np.diff(facts.offsets).tolist() == [5, 5, 5, 5]
     assert facts.counts.tolist() == [40, 14, 13, 13]  # what is counted is all of it
 
 
@@ -213,10 +212,37 @@ def test_damaged_facts_are_refused(tmp_path: Path, name: str) -> None:
 def test_a_space_with_biases_adds_them() -> None:
     facts = Facts.of(worlds.interactions([[0, 1], [1, 2]], 3), worlds.catalog(3))
     vectors, biases = np.eye(3, dtype=np.float32), np.array([0.5, -1, 2], np.float32)
-    plain, biased = (PairFeatures(facts, ("a",), {"a": Space.of(vectors, own)}) for own in (None, biases))
-    candidates = Candidates(
-        np.array([2, 0], np.int32), np.array([0, 2]), {"a": np.array([1, 2], np.int32)}, {"a": np.ones(2, np.float32)}, {}
-    )
+    plain, biased = (PairFeatures(facts, ("a",), {"a": Space(vectors, own)}) for own in (None, biases))
+    candidates = worlds.candidates([2, 0], [0, 2], {"a": [1, 2]})
     column = biased.names.index("a.track_bias")
     assert (*biased.names[:column], *biased.names[column + 1 :]) == plain.names
     assert biased.compute(worlds.queries(worlds.query(1)), candidates)[:, column].tolist() == [2, 0.5]
+
+
+def test_tracks_of_the_same_vector_have_a_cosine_of_1_whatever_rounding_makes_of_it() -> None:
+    random = np.random.default_rng(0)
+    vectors = np.repeat(random.normal(size=(50, 129)).astype(np.float32), 2, axis=0)
+    facts = Facts.of(worlds.interactions([[0, 1], [1, 2]], 100), worlds.catalog(100))
+    features = PairFeatures(facts, ("a",), {"a": Space(vectors)})
+    candidates = worlds.candidates(range(0, 100, 2), [0, 50], {"a": range(1, 51)})
+    computed = features.compute(worlds.queries(worlds.query(*range(1, 100, 2))), candidates)
+    assert (computed[:, features.names.index("a.seed_cosine_max")] == 1).all()
+
+
+def test_company_is_counted_over_thousands_of_playlists() -> None:
+    """So many that a table of them has collisions, and more seeds than Hypothesis likes to draw."""
+    random = np.random.default_rng(0)
+    held = [random.choice(60, size=12, replace=False).tolist() for _ in range(3_000)]
+    facts = Facts.of(worlds.interactions(held, 60), worlds.catalog(60))
+    features = PairFeatures(facts, ("a",), {})
+    seeds, tracks = range(40), range(40, 60)
+    computed = features.compute(worlds.queries(worlds.query(*seeds)), worlds.candidates(tracks, [0, 20], {"a": range(1, 21)}))
+    of_track = [set(facts.postings[start:stop].tolist()) for start, stop in pairwise(facts.offsets)]
+
+    def cosine(one: int, other: int) -> float:
+        return float(len(of_track[one] & of_track[other]) / np.sqrt(len(of_track[one]) * len(of_track[other])))
+
+    cosines = np.array([[cosine(track, seed) for seed in seeds] for track in tracks])
+    expected = np.stack([cosines.max(axis=1), cosines.mean(axis=1), cosines[:, -5:].mean(axis=1)], axis=1)
+    first = features.names.index("company.company_max")
+    np.testing.assert_allclose(computed[:, first : first + 3], expected, rtol=1e-5)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from features.domain import Candidates, Qrels
 from stages.rank.examples import Examples, sample
+from tests import worlds
 from tests.contracts import QUICK
 
 TRACKS = st.lists(st.integers(0, 15), unique=True, max_size=12).map(sorted)
@@ -15,8 +17,7 @@ ASKED = st.lists(st.tuples(TRACKS, TRACKS), min_size=1, max_size=6)
 
 
 def proposed(rows: list[list[int]]) -> Candidates:
-    offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows], dtype=np.int64)]).astype(np.int64)
-    return Candidates(np.array([track for row in rows for track in row], np.int32), offsets, {}, {}, {})
+    return worlds.candidates([track for row in rows for track in row], [0, *accumulate(map(len, rows))])
 
 
 def qrels(rows: list[list[int]]) -> Qrels:

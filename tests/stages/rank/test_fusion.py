@@ -26,20 +26,20 @@ class TestFusion(RankerContract):
 def test_the_score_is_the_weighted_sum_of_reciprocal_ranks() -> None:
     planted = Planted.of(2, per_query=5)
     scores = Fusion({"good": 0.5, "nobody": 9.0}).score(planted.candidates)
-    good, bad = planted.candidates.ranks["good"], planted.candidates.ranks["bad"]
+    good, bad = planted.candidates.ranks
     np.testing.assert_allclose(scores, 0.5 / (60 + good) + 1 / (60 + bad), rtol=1e-6)
 
 
 def test_a_source_that_did_not_propose_a_track_adds_nothing() -> None:
     planted = Planted.of(1, per_query=3)
-    planted.candidates.ranks["bad"][:] = 0
+    planted.candidates.ranks[1][:] = 0
     np.testing.assert_array_equal(Fusion({}).score(planted.candidates), Fusion({"bad": 5.0}).score(planted.candidates))
 
 
 def test_two_sources_that_agree_go_before_one_alone() -> None:
     planted = Planted.of(1, per_query=3)
-    planted.candidates.ranks["good"][:] = [1, 2, 0]
-    planted.candidates.ranks["bad"][:] = [0, 2, 1]
+    planted.candidates.ranks[0][:] = [1, 2, 0]
+    planted.candidates.ranks[1][:] = [0, 2, 1]
     scores = Fusion({}).score(planted.candidates)
     assert scores[1] > scores[0] == scores[2]
 

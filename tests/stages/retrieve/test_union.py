@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.domain import NO_TRACK, Candidates, Retrieved
-from stages.retrieve.union import cut, unite
+from stages.retrieve.union import cut, each, join, unite
 from tests import oracles
 from tests.contracts import QUICK
 
@@ -44,9 +44,9 @@ def test_each_proposed_track_is_there_once_with_all_who_proposed_it(proposed: di
     for i in range(count):
         rows = slice(candidates.offsets[i], candidates.offsets[i + 1])
         assert candidates.tracks[rows].tolist() == sorted({track for rows in proposed.values() for track in rows[i]})
-        for name in proposed:
+        for source, name in enumerate(proposed):
             expected = {track: rank for rank, track in enumerate(proposed[name][i], start=1)}
-            ranks, scores = candidates.ranks[name][rows].tolist(), candidates.scores[name][rows].tolist()
+            ranks, scores = candidates.ranks[source, rows].tolist(), candidates.scores[source, rows].tolist()
             assert ranks == [expected.get(track, 0) for track in candidates.tracks[rows].tolist()]
             assert [None if np.isnan(score) else -score for score in scores] == [rank or None for rank in ranks]
     assert candidates.tracks.dtype == np.int32
@@ -74,13 +74,29 @@ def test_the_cut_keeps_the_best_and_of_equal_ones_the_lower_track(
         scored = list(zip(whole.tracks[before].tolist(), scores[before].tolist(), strict=True))
         assert kept.tracks[after].tolist() == sorted(track for track, _ in oracles.best_first(scored, most))
         place = {track: at for at, track in enumerate(whole.tracks[before].tolist(), start=int(whole.offsets[i]))}
-        for name in proposed:
-            of_kept = [place[track] for track in kept.tracks[after].tolist()]
-            np.testing.assert_array_equal(kept.ranks[name][after], whole.ranks[name][of_kept])
-            np.testing.assert_array_equal(kept.scores[name][after], whole.scores[name][of_kept])
+        of_kept = [place[track] for track in kept.tracks[after].tolist()]
+        np.testing.assert_array_equal(kept.ranks[:, after], whole.ranks[:, of_kept])
+        np.testing.assert_array_equal(kept.scores[:, after], whole.scores[:, of_kept])
     assert kept.query_vectors.keys() == whole.query_vectors.keys()
 
 
 def test_a_union_that_is_short_enough_is_not_cut() -> None:
     whole = united({"als": [[3, 1], [2]]})
     assert cut(whole, np.zeros(3, np.float32), 2) is whole
+
+
+@QUICK
+@given(proposed=answers(), most=st.integers(1, 8))
+def test_queries_one_at_a_time_make_the_same_union(proposed: dict[str, list[list[int]]], most: int) -> None:
+    whole = united(proposed)
+    rows = {name: retrieved(of_source, 6 + i, query_vectors=i == 0) for i, (name, of_source) in enumerate(proposed.items())}
+    if not len(whole):
+        assert list(each(rows)) == []
+        return
+    joined = join([unite(of_query) for of_query in each(rows)])
+    assert joined.sources == whole.sources
+    for name in ("tracks", "offsets", "ranks", "scores"):
+        np.testing.assert_array_equal(getattr(joined, name), getattr(whole, name))
+        assert getattr(joined, name).dtype == getattr(whole, name).dtype
+    for source, vectors in whole.query_vectors.items():
+        np.testing.assert_array_equal(joined.query_vectors[source], vectors)
