@@ -103,5 +103,5 @@ def rows(names: Names, answer: Answer, i: int = 0) -> list[Row]:
 def in_words(names: Names, tracks: Ints) -> Iterator[tuple[str, str | None, str | None]]:
     """(track_id, title, artist) of each of `tracks`."""
     table = names.catalog.table
-    titles, artists = (table[column].gather(tracks).to_list() for column in (TITLE, ARTIST))
-    return zip(names.vocabulary.ids(tracks), titles, artists, strict=True)
+    titles, artists = table[TITLE], table[ARTIST]
+    return ((track_id, titles[i], artists[i]) for track_id, i in zip(names.vocabulary.ids(tracks), tracks.tolist(), strict=True))

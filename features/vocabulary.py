@@ -66,7 +66,7 @@ class Vocabulary:
         wanted = np.asarray(indices, np.int64)
         if wanted.size and (wanted.min() < 0 or wanted.max() >= len(self)):
             raise SegueError(f"track index: expected 0 to {len(self) - 1}, found {wanted.min()} to {wanted.max()}")
-        return self.track_ids.gather(wanted).to_list()
+        return [self.track_ids[i] for i in wanted.tolist()]  # a query engine's gather costs 50 us whatever it gathers
 
     @cached_property
     def _lookup(self) -> dict[str, int]:
