@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from features.arrays import load_array, save_array
 from features.compiled import compiled
-from features.domain import Floats, Ints, Offsets, Queries, Retrieved
+from features.domain import Floats, Ints, Queries, Retrieved
 from stages.retrieve import topk
 from stages.retrieve.index import asks, open_tracks, save_kind
 
@@ -100,21 +100,24 @@ class ExactIndex:
         return Retrieved(result.tracks, result.scores, query_vectors)
 
     def _likely(self, query_vectors: Floats) -> Iterator[Floats]:
-        """For each query vector (m,) what the heads alone score."""
+        """For each query vector (m,) what the heads alone score, good until the next is asked for: all are written in one place."""
         queries = query_vectors @ self.axes[:, : self.heads.shape[1]]
+        room = np.empty((min(TOGETHER, len(queries)), len(self.tracks)), np.float32)
         for start in range(0, len(queries), TOGETHER):
             group = queries[start : start + TOGETHER]
             if len(group) == TOGETHER:
-                yield from _of_heads_together(self.heads, self.sizes, group)
+                _of_heads_together(self.heads, self.sizes, group, room)
             else:
-                yield from (_of_heads(self.heads, self.sizes, query) for query in group)
+                for query, scores in zip(group, room, strict=False):
+                    _of_heads(self.heads, self.sizes, query, scores)
+            yield from room[: len(group)]
 
-    def within_reach(self, query_vector: Floats, n: int) -> tuple[Offsets, Offsets]:
+    def within_reach(self, query_vector: Floats, n: int) -> tuple[Ints, Ints]:
         """The rows that may be among the best `n` as far as their heads tell, and those of them as far as their tails tell."""
         [likely] = self._likely(query_vector[None])
         return self._within_reach(query_vector, likely, n)
 
-    def _within_reach(self, query_vector: Floats, likely: Floats, n: int) -> tuple[Offsets, Offsets]:
+    def _within_reach(self, query_vector: Floats, likely: Floats, n: int) -> tuple[Ints, Ints]:
         query, slack = _Turned.of(query_vector @ self.axes, self.heads.shape[1]), self._slack(query_vector)
         wanted = self._about_nth_best(query, likely, n)
         while True:
@@ -129,7 +132,7 @@ class ExactIndex:
         """What a few more than `n` reach, most likely: read off a sample, by the least that its best may score."""
         sample, share = likely[::SAMPLE].copy(), n / SAMPLE
         enough = int(share + CAUTION * share**0.5) + 1
-        best = np.flatnonzero(sample >= topk.floor(sample, GUESSES * enough))
+        best = np.flatnonzero(sample >= topk.floor(sample, GUESSES * enough)).astype(np.int32)
         least, _ = query.bounds(self, likely, best * SAMPLE)
         return topk.floor(least, enough)
 
@@ -184,15 +187,15 @@ class _Turned:
         head_error, tail_error = (HALF_STEP * float(np.abs(part).sum()) for part in (first, rest))
         return cls(rest, head_error, tail_error, float(np.linalg.norm(rest)))
 
-    def bounds(self, index: ExactIndex, likely: Floats, rows: Offsets) -> tuple[Floats, Floats]:
+    def bounds(self, index: ExactIndex, likely: Floats, rows: Ints) -> tuple[Floats, Floats]:
         """(k,) the least and the most that the `rows` (k,) may score, by head and tail."""
         return _bounds(likely, index.tails, index.sizes, rows, self.tail, self.head_error, self.tail_error)
 
 
 @compiled
-def _of_heads(heads: Codes, sizes: Floats, query: Floats) -> Floats:
-    """(m,) what the heads alone score."""
-    scores, sums = np.empty(sizes.shape[1], np.float32), np.empty(ROWS, np.float32)
+def _of_heads(heads: Codes, sizes: Floats, query: Floats, scores: Floats) -> None:
+    """Into `scores` (m,) what the heads alone score."""
+    sums = np.empty(ROWS, np.float32)
     for block in range(heads.shape[0]):
         sums[:] = 0
         for first in range(0, query.size, GROUP):
@@ -201,13 +204,12 @@ def _of_heads(heads: Codes, sizes: Floats, query: Floats) -> Floats:
             for row in range(ROWS):
                 sums[row] += a * codes[0, row] + b * codes[1, row] + c * codes[2, row] + d * codes[3, row]
         _in_steps(sums, sizes, block, scores)
-    return scores
 
 
 @compiled
-def _of_heads_together(heads: Codes, sizes: Floats, queries: Floats) -> Floats:
-    """(TOGETHER, m) as `_of_heads`: what is read and made a float once serves all."""
-    scores, sums = np.empty((TOGETHER, sizes.shape[1]), np.float32), np.empty((TOGETHER, ROWS), np.float32)
+def _of_heads_together(heads: Codes, sizes: Floats, queries: Floats, scores: Floats) -> None:
+    """As `_of_heads` into `scores` (TOGETHER, m): what is read and made a float once serves all."""
+    sums = np.empty((TOGETHER, ROWS), np.float32)
     for block in range(heads.shape[0]):
         sums[:] = 0
         for first in range(0, queries.shape[1], GROUP):
@@ -222,7 +224,6 @@ def _of_heads_together(heads: Codes, sizes: Floats, queries: Floats) -> Floats:
                 sums[3, row] += a3 * a + b3 * b + c3 * c + d3 * d
         for query in range(TOGETHER):
             _in_steps(sums[query], sizes, block, scores[query])
-    return scores
 
 
 @compiled
@@ -239,13 +240,13 @@ def _group(query: Floats, first: int) -> tuple[float, float, float, float]:
 
 
 @compiled
-def _reachable(likely: Floats, sizes: Floats, head_error: float, tail_length: float, wanted: float) -> Offsets:
+def _reachable(likely: Floats, sizes: Floats, head_error: float, tail_length: float, wanted: float) -> Ints:
     """The rows whose heads leave it possible to score what is `wanted`.
 
     Few are: stretches are passed over whole, by a count that takes rows side by side, and what is left is written without a
     branch, which would be guessed wrong too often.
     """
-    rows, count = np.empty(likely.size + 1, np.int64), 0
+    rows, count = np.empty(likely.size + 1, np.int32), 0
     error, length, least = np.float32(head_error), np.float32(tail_length), np.float32(wanted)
     for start in range(0, likely.size, STRETCH):
         part = slice(start, start + STRETCH)
@@ -260,7 +261,7 @@ def _reachable(likely: Floats, sizes: Floats, head_error: float, tail_length: fl
 
 @compiled
 def _bounds(
-    likely: Floats, tails: Codes, sizes: Floats, rows: Offsets, query: Floats, head_error: float, tail_error: float
+    likely: Floats, tails: Codes, sizes: Floats, rows: Ints, query: Floats, head_error: float, tail_error: float
 ) -> tuple[Floats, Floats]:
     """(k,) the least and the most that each of `rows` (k,) may score, by head and tail."""
     least, most = np.empty(rows.size, np.float32), np.empty(rows.size, np.float32)
