@@ -33,7 +33,7 @@ from features.arrays import RETRAIN
 from features.domain import SegueError
 from features.files import flush, flush_tree
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MANIFEST = "manifest.json"
 SUFFIXES = (".json", ".npy", ".safetensors", ".parquet", ".ann", ".txt")
 """Plain formats only: none of them can run code when it is read."""
@@ -86,7 +86,7 @@ class FileEntry(BaseModel):
 class Manifest(Description):
     """All that `manifest.json` says; an unknown key is refused."""
 
-    format_version: Literal[2]
+    format_version: Literal[3]
     version: str
     """Names the model: the first 12 hex digits of the sha256 of all else that is said here but `created` and every `latency_ms`."""
     created: AwareDatetime

@@ -144,8 +144,8 @@ class HeldSecondStage(_Held[SecondStage]):
         return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: rank_each(second, queries, retrieved, wants))
 
 
-WARM_UP = Queries.of([Query(), Query(np.zeros(1, np.int32), "a")])
-"""Asked once when a stage opens: pages are read and lazy parts made before the first request."""
+WARM_UP = Queries.of([Query(), *(Query(np.zeros(1, np.int32), "a") for _ in range(5))])
+"""Asked once when a stage opens: pages are read, and loops compiled for lone queries and for several, before the first request."""
 
 
 def _warm(second: SecondStage) -> SecondStage:

@@ -103,7 +103,7 @@ def test_what_was_written_is_read(path: Path) -> None:
     assert all(entry.sha256 == hashlib.sha256(FILES[name]).hexdigest() for name, entry in manifest.files.items())
     assert Description.model_validate(manifest.model_dump(include=set(Description.model_fields))) == description()
     assert manifest.sources["als"].model_extra == {"recall": 0.97}
-    assert (manifest.format_version, len(manifest.version), manifest.libraries["numpy"]) == (2, 12, np.__version__)
+    assert (manifest.format_version, len(manifest.version), manifest.libraries["numpy"]) == (3, 12, np.__version__)
     assert manifest.created.utcoffset() is not None
     assert artifact.file("als/index.ann").read_bytes() == FILES["als/index.ann"]
     assert [one.name for one in path.parent.iterdir()] == ["model"]
@@ -346,10 +346,10 @@ def test_a_device_in_the_place_of_a_file_is_refused(path: Path) -> None:
     refused(path, r"expected plain files and folders, found ranker\.txt")
 
 
-@pytest.mark.parametrize("version", [0, 1, 3, "2", True, None, 2.0])
+@pytest.mark.parametrize("version", [0, 1, 2, "3", True, None, 3.0])
 def test_another_format_version_is_refused_before_anything_else(path: Path, version: object) -> None:
     change_manifest(path, lambda content: content.update(format_version=version, unheard_of=1))
-    refused(path, rf"format_version: expected 2, found {re.escape(repr(version))}")
+    refused(path, rf"format_version: expected 3, found {re.escape(repr(version))}")
 
 
 def test_an_unknown_or_missing_key_is_refused(path: Path) -> None:
@@ -395,7 +395,7 @@ def test_a_path_that_escapes_is_refused_even_when_resealed(path: Path, name: str
 
 
 @pytest.mark.parametrize(
-    "raw", [b"", b"{", b"null", b"[1]", b"\xff\xfe", b"[" * 100_000, b'{"format_version": 2}', b'{"format_version": ' + b"9" * 5000 + b"}"]
+    "raw", [b"", b"{", b"null", b"[1]", b"\xff\xfe", b"[" * 100_000, b'{"format_version": 3}', b'{"format_version": ' + b"9" * 5000 + b"}"]
 )
 def test_what_is_no_manifest_is_refused(path: Path, raw: bytes) -> None:
     (path / MANIFEST).write_bytes(raw)

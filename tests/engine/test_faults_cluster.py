@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from types import ModuleType
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -18,6 +21,7 @@ from engine.model import Model, open_model
 from engine.requests import ask
 from engine.serve import deploy, running_service
 from features.domain import Queries
+from tests.engine import hostile
 from tests.engine.load import asking, replicas
 from tests.engine.test_serve_cluster import _free_port
 
@@ -94,3 +98,27 @@ def test_of_two_replicas_one_may_die_and_no_request_fails(url: str, first: dict[
         time.sleep(1)
     assert (heard.failures, heard.wrong) == ([], [])
     assert sum(heard.answers.values()) > 50
+
+
+def test_hostile_requests_are_refused_and_leave_no_trace(url: str, first: dict[str, list[str]], tiny_model: Model) -> None:
+    """2,000 of them here; SEGUE_HOSTILE says how many else."""
+    where, wrong = urlsplit(url), list[str]()
+    page = httpx.get(f"{url}/openapi.json", timeout=30).json()
+    connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=30)
+    for method, path, headers, body in islice(hostile.requests(page, seed=0), int(os.environ.get("SEGUE_HOSTILE", "2000"))):
+        try:
+            connection.request(method, path, body, headers)
+            answer = connection.getresponse()
+            told = answer.read()
+        except (OSError, http.client.HTTPException):  # a body too large is refused before it is read
+            connection.close()
+            continue
+        if answer.status >= 500:
+            wrong.append(f"{method} {path[:80]} {body[:200]!r}: {answer.status} {told[:200]!r}")
+    connection.close()
+    for garbage in hostile.RAW:
+        assert not hostile.send_raw(where.hostname or "", where.port or 0, garbage).startswith(b"HTTP/1.1 5")
+    assert wrong == []
+    answer = httpx.post(f"{url}/v1/recommend", json=BODY, timeout=30).json()
+    assert [track["track_id"] for track in answer["tracks"]][:3] == first[answer["model"]["version"]]
+    assert answer["degraded"] == []
