@@ -79,15 +79,20 @@ def pick(ranked: Ranked, places: Ints, k: int) -> Ranked:
 
 def rank_each(second: SecondStage, queries: Queries, retrieved: Mapping[str, Retrieved], wants: Sequence[Want]) -> list[Ranked]:
     """One Ranked a query, in their order."""
-    ranked: list[Ranked | None] = [None] * len(wants)
-    for rows in _alike(second, wants):
+    groups = list(_alike(second, wants))
+    if len(groups) == 1:
+        return _rank_alike(second, queries, retrieved, wants)
+    ranked: dict[int, Ranked] = {}
+    for rows in groups:
         of_rows = Queries.of(queries[i] for i in rows)
-        candidates = _candidates(second, _take(retrieved, rows), [wants[i] for i in rows])
-        scores = second.scores(of_rows, candidates)
-        best = answer(candidates, scores, max(wants[i].length for i in rows))
-        for place, i in enumerate(rows):
-            ranked[i] = _one(second, of_rows, candidates, best, place, wants[i])
-    return [one for one in ranked if one is not None]
+        ranked |= zip(rows, _rank_alike(second, of_rows, _take(retrieved, rows), [wants[i] for i in rows]), strict=True)
+    return [ranked[i] for i in range(len(wants))]
+
+
+def _rank_alike(second: SecondStage, queries: Queries, retrieved: Mapping[str, Retrieved], wants: Sequence[Want]) -> list[Ranked]:
+    candidates = _candidates(second, retrieved, wants)
+    best = answer(candidates, second.scores(queries, candidates), max(want.length for want in wants))
+    return [_one(second, queries, candidates, best, i, want) for i, want in enumerate(wants)]
 
 
 def _alike(second: SecondStage, wants: Sequence[Want]) -> Iterator[list[int]]:

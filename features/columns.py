@@ -8,10 +8,13 @@ depends on its own query alone. Knows no source, no space and no name.
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from features.catalog import UNKNOWN
 from features.compiled import compiled
 from features.domain import Floats, Ints, Offsets
+
+Words = npt.NDArray[np.uint64]
 
 BLOCK = 64
 """Track vectors copied together before they are measured: memory answers many at once sooner than one after the other."""
@@ -27,16 +30,23 @@ NAN = np.float32(np.nan)
 
 
 @compiled
-def of_source(scores: Floats, ranks: Ints, offsets: Offsets, block: Floats) -> None:
-    """The source's own score, its rank, and the score as a share of the query's best."""
-    for i in range(len(offsets) - 1):
-        best = np.float32(-np.inf)
-        for row in range(offsets[i], offsets[i + 1]):
-            best = max(best, scores[row]) if ranks[row] > 0 else best
-        for row in range(offsets[i], offsets[i + 1]):
-            block[row, 0] = scores[row]
-            block[row, 1] = ranks[row] if ranks[row] > 0 else NAN
-            block[row, 2] = scores[row] / max(abs(best), LEAST)
+def of_sources(scores: Floats, ranks: Ints, places: Ints, offsets: Offsets, block: Floats) -> None:
+    """Three columns a source: its own score, its rank, and the score as a share of the query's best. `places[j]` is the row of
+    the j-th source in `scores` and `ranks`, negative where it did not answer."""
+    for j in range(len(places)):
+        if places[j] < 0:
+            block[:, 3 * j : 3 * j + 3] = NAN
+            continue
+        said, rank = scores[places[j]], ranks[places[j]]
+        for i in range(len(offsets) - 1):
+            best = np.float32(-np.inf)
+            for row in range(offsets[i], offsets[i + 1]):
+                best = max(best, said[row]) if rank[row] > 0 else best
+            size = max(abs(best), LEAST)
+            for row in range(offsets[i], offsets[i + 1]):
+                block[row, 3 * j] = said[row]
+                block[row, 3 * j + 1] = rank[row] if rank[row] > 0 else NAN
+                block[row, 3 * j + 2] = said[row] / size
 
 
 @compiled
@@ -208,31 +218,35 @@ def _shared(groups: Ints, group: int) -> tuple[int, np.float32]:
 @compiled
 def of_company(postings: Ints, bounds: Offsets, tracks: Ints, offsets: Offsets, seeds: Ints, starts: Offsets, block: Floats) -> None:
     """How often the candidate shares playlists with each seed: cosine of their playlist sets, over the seeds. Track `t` is in
-    the playlists `postings[bounds[t]:bounds[t + 1]]`."""
+    the playlists `postings[bounds[t]:bounds[t + 1]]`. Sets are bits: what two share is counted a word at a time."""
     for i in range(len(offsets) - 1):
         own = seeds[starts[i] : starts[i + 1]]
         if not len(own):
             block[offsets[i] : offsets[i + 1]] = NAN
             continue
-        playlists, first, holders = _held(postings, bounds, own)
+        playlists, places, of_seeds = _sets(postings, bounds, own)
         lengths = np.sqrt(np.maximum(bounds[own + 1] - bounds[own], 1).astype(np.float32))
-        shared = np.empty(len(own), np.int32)  # playlists that hold both
+        of_track = np.zeros(len(of_seeds), np.uint64)
+        shared = np.empty(len(own), np.uint64)  # playlists that hold both
         for row in range(offsets[i], offsets[i + 1]):
-            shared[:] = 0
             start, stop = bounds[tracks[row]], bounds[tracks[row] + 1]
             for playlist in postings[start:stop]:
-                slot = _slot(playlists, playlist)
-                for entry in range(first[slot], first[slot + 1]):
-                    shared[holders[entry]] += 1
+                _put(of_track, places[_slot(playlists, playlist)])
+            shared[:] = 0
+            for word in range(len(of_track)):
+                if of_track[word]:
+                    _add_common(shared, of_seeds[word], of_track[word])
+                    of_track[word] = 0
             length = np.sqrt(np.float32(max(stop - start, 1)))
-            largest, total, late, some, both = np.float32(0), np.float32(0), np.float32(0), 0, 0
+            largest, total, late = np.float32(0), np.float32(0), np.float32(0)
+            some, both = 0, np.int64(0)
             for j in range(len(own)):
-                cosine = shared[j] / (length * lengths[j])
+                cosine = np.float32(np.int32(shared[j])) / (length * lengths[j])
                 largest = max(largest, cosine)
                 total += cosine
                 late += cosine if j >= len(own) - LAST_SEEDS else np.float32(0)
-                some += shared[j] > 0
-                both += shared[j]
+                some += 1 if shared[j] else 0
+                both += np.int32(shared[j])
             block[row, 0] = largest
             block[row, 1] = total / len(own)
             block[row, 2] = late / min(len(own), LAST_SEEDS)
@@ -241,28 +255,42 @@ def of_company(postings: Ints, bounds: Offsets, tracks: Ints, offsets: Offsets, 
 
 
 @compiled
-def _held(postings: Ints, bounds: Offsets, seeds: Ints) -> tuple[Ints, Ints, Ints]:
-    """Which seeds a playlist holds: a table of playlists with open addressing, -1 where a slot is empty, as large as the seeds
-    need and not as all playlists do; and the seeds of slot `i`, `holders[first[i]:first[i + 1]]`."""
-    count = (bounds[seeds + 1] - bounds[seeds]).sum()
+def _sets(postings: Ints, bounds: Offsets, seeds: Ints) -> tuple[Ints, Ints, Words]:
+    """The playlists of the seeds as a table with open addressing, as large as the seeds need and not as all playlists do: who
+    stands in a slot, -1 where nobody does; the place of its bit, 0 for nobody's; and each seed's bits, (words, num_seeds)."""
     size = 2
-    while size < 2 * count:
+    while size < 2 * (bounds[seeds + 1] - bounds[seeds]).sum():
         size *= 2
-    playlists, first = np.full(size, -1, np.int32), np.zeros(size + 1, np.int32)
+    playlists, places = np.full(size, -1, np.int32), np.zeros(size, np.int32)
+    last = 0
     for seed in seeds:
         for playlist in postings[bounds[seed] : bounds[seed + 1]]:
             slot = _slot(playlists, playlist)
-            playlists[slot] = playlist
-            first[slot + 1] += 1
-    for slot in range(size):
-        first[slot + 1] += first[slot]
-    last, holders = first[:-1].copy(), np.empty(count, np.int32)
+            if playlists[slot] < 0:
+                last += 1
+                playlists[slot], places[slot] = playlist, last
+    sets = np.zeros(((last >> 6) + 1, len(seeds)), np.uint64)
     for j in range(len(seeds)):
         for playlist in postings[bounds[seeds[j]] : bounds[seeds[j] + 1]]:
-            slot = _slot(playlists, playlist)
-            holders[last[slot]] = j
-            last[slot] += 1
-    return playlists, first, holders
+            _put(sets[:, j], places[_slot(playlists, playlist)])
+    return playlists, places, sets
+
+
+@compiled
+def _put(words: Words, place: int) -> None:
+    """Sets the bit at `place`."""
+    words[place >> 6] |= np.uint64(1) << np.uint64(place & 63)
+
+
+@compiled
+def _add_common(counts: Words, words: Words, other: int) -> None:
+    """Adds to each of `counts` the bits that its word and `other` share (the usual sum by halves, which becomes one instruction)."""
+    for j in range(len(counts)):
+        bits = words[j] & other
+        bits -= (bits >> np.uint64(1)) & np.uint64(0x5555555555555555)
+        bits = (bits & np.uint64(0x3333333333333333)) + ((bits >> np.uint64(2)) & np.uint64(0x3333333333333333))
+        bits = (bits + (bits >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+        counts[j] += (bits * np.uint64(0x0101010101010101)) >> np.uint64(56)
 
 
 @compiled

@@ -139,18 +139,17 @@ class PairFeatures:
     @cached_property
     def _bounds(self) -> list[int]:
         """The first column of each block, and the end of the last."""
-        widths = [len(SOURCE_FEATURES)] * len(self.sources) + [len(SPACE_FEATURES)] * len(self.spaces) + [1] * len(self._biases)
+        widths = [len(SOURCE_FEATURES) * len(self.sources)] + [len(SPACE_FEATURES)] * len(self.spaces) + [1] * len(self._biases)
         rest = (QUERY_FEATURES, TRACK_FEATURES, OVERLAP_FEATURES, COMPANY_FEATURES, UNION_FEATURES)
         return list(accumulate([0, *widths, *map(len, rest)]))
 
     def compute(self, queries: Queries, candidates: Candidates) -> Floats:
         """(num_candidates, num_features), NaN where nothing can be said."""
-        found = np.full((len(candidates.tracks), len(self.names)), np.nan, np.float32)
+        found = np.empty((len(candidates.tracks), len(self.names)), np.float32)
         blocks = (found[:, start:stop] for start, stop in pairwise(self._bounds))
-        seeds, starts = read_only(queries.seeds), read_only(queries.offsets)
-        pairs = (candidates.tracks, candidates.offsets, seeds, starts)
-        for source in self.sources:
-            _of_source(source, candidates, next(blocks))
+        pairs = (candidates.tracks, candidates.offsets, read_only(queries.seeds), read_only(queries.offsets))
+        places = [candidates.sources.index(source) if source in candidates.sources else -1 for source in self.sources]
+        columns.of_sources(candidates.scores, candidates.ranks, np.array(places, np.int32), candidates.offsets, next(blocks))
         for name, space in self.spaces.items():
             searched = candidates.query_vectors.get(name, np.empty((0, space.vectors.shape[1]), np.float32))
             columns.of_space(read_only(space.vectors), read_only(searched), *pairs, next(blocks))
@@ -172,9 +171,3 @@ class PairFeatures:
         columns.of_track(counts, facts.artist_counts, facts.album_counts, tracks, offsets, about[:, 4], next(blocks))
         columns.of_overlap(artists, read_only(facts.albums), *pairs, next(blocks))
         columns.of_company(read_only(facts.postings), read_only(facts.offsets), *pairs, next(blocks))
-
-
-def _of_source(source: str, candidates: Candidates, block: Floats) -> None:
-    if source in candidates.sources:
-        place = candidates.sources.index(source)
-        columns.of_source(candidates.scores[place], candidates.ranks[place], candidates.offsets, block)
