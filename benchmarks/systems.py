@@ -20,12 +20,15 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks.measure import with_checkout
+from engine.artifact import open_artifact
+from engine.model import source_names
 from engine.serve import LOOPBACK, running_service
 from features.domain import SegueError
 
 SYSTEMS: Mapping[str, str] = {
-    "composed": "this service, a replica for every source, the ranker and the gateway",
-    "fused": "this service, everything in one replica",
+    "composed": "this service: gateway, sources and ranker each in a replica of its own; sources that search much in one each",
+    "fused": "this service, everything in one replica, and a replica a core",
+    "apart": "as composed, with a replica for every single source",
     "noop": "a Serve application of the composed shape that computes nothing and makes no batches",
     "monolith": "FastAPI in two uvicorn workers: ALS as the only source and a ranker, an afternoon's work",
 }
@@ -62,7 +65,8 @@ def started(system: str, given: Given) -> AbstractContextManager[str]:
         return noop.running(given.port)
     if system == "monolith":
         return _monolith(given)
-    return running_service(given.artifact, "fused" if system == "fused" else "composed", given.port)
+    apart = {"apart": source_names(open_artifact(given.artifact, verify="size"))} if system == "apart" else {}
+    return running_service(given.artifact, "fused" if system == "fused" else "composed", given.port, **apart)
 
 
 @contextmanager

@@ -200,7 +200,7 @@ def serve(
     artifact: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="What `segue train` wrote.")],
     topology: Annotated[Topology, typer.Option(help="composed: a deployment per stage; fused: all in one replica.")] = Topology.composed,
     port: Annotated[int, typer.Option(min=1, max=65535, help="On the loopback interface.")] = 8000,
-    replicas: Annotated[int, typer.Option(min=1, max=64, help="Of every deployment.")] = 1,
+    replicas: Annotated[int | None, typer.Option(min=1, max=64, help="Of every deployment; else 1, fused one a core.")] = None,
 ) -> None:
     """Serve recommendations over HTTP with Ray Serve until interrupted."""
     from engine.serve import serve_forever

@@ -68,7 +68,7 @@ class _Held(Generic[T]):
     """Versions of a part, and threads to work in."""
 
     def __init__(self, name: str, open_part: Callable[[Artifact], T], threads: int) -> None:
-        self._versions, self._threads = Versions(name, open_part), threads
+        self._versions = Versions(name, open_part)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
 
     async def prepare(self, model: ModelRef) -> None:
@@ -96,19 +96,25 @@ class OpenSources:
 
 
 class HeldSources(_Held[OpenSources]):
-    """Some sources of the model in this process; with several threads they are asked side by side."""
+    """Some sources of the model in this process.
+
+    A lone query asks them side by side, as many at once as there are threads. For a batch that would take longer, since threads
+    wait for one interpreter; so batches ask one source after the other, and come one after the other.
+    """
 
     def __init__(self, name: str, which: Callable[[Artifact], Sequence[str]], threads: int) -> None:
         """`which`: the names of an artifact's sources that live here."""
         super().__init__(name, lambda artifact: OpenSources.of(artifact, which(artifact)), threads)
+        self._threads, self._one_by_one = threads, asyncio.Lock()
 
     async def retrieve(self, version: str, queries: Queries, within: float) -> Proposed:
         held, answers = self._versions.of(version), _Answers()
         names, loop = list(held.sources), asyncio.get_running_loop()
-        shares = [names[place :: self._threads] for place in range(min(self._threads, len(names)))]
-        if shares:  # a late share finishes in its thread, and nobody hears of it
-            jobs = [loop.run_in_executor(self._pool, answers.ask, held, share, queries) for share in shares]
-            await asyncio.wait(jobs, timeout=within)
+        at_once = min(self._threads if len(queries) == 1 else 1, len(names))
+        async with self._one_by_one:
+            jobs = [loop.run_in_executor(self._pool, answers.ask, held, names[place::at_once], queries) for place in range(at_once)]
+            if jobs:  # a late one finishes in its thread, and nobody hears of it
+                await asyncio.wait(jobs, timeout=within)
         return answers.so_far(names, within)
 
 
@@ -136,8 +142,8 @@ class _Answers:
 class HeldSecondStage(_Held[SecondStage]):
     """The second stage in this process."""
 
-    def __init__(self, threads: int) -> None:
-        super().__init__(RANKER, lambda artifact: _warm(open_second_stage(artifact)), threads)
+    def __init__(self) -> None:
+        super().__init__(RANKER, lambda artifact: _warm(open_second_stage(artifact)), threads=1)
 
     async def rank(self, version: str, queries: Queries, retrieved: Mapping[str, Retrieved], wants: Sequence[Want]) -> list[Ranked]:
         second = self._versions.of(version)

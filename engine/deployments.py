@@ -127,8 +127,8 @@ class SourcesReplica(_StageReplica):
 class RankerReplica(_StageReplica):
     """Fusion, pair features and ranker; opens no index."""
 
-    async def __init__(self, release: DeploymentHandle[Any], threads: int) -> None:  # type: ignore[misc]
-        self._second = HeldSecondStage(threads)
+    async def __init__(self, release: DeploymentHandle[Any]) -> None:  # type: ignore[misc]
+        self._second = HeldSecondStage()
         self._stage, self._follower = self._second, _Follower(release)
         await self._follower.catch_up(self._stage)
 

@@ -62,6 +62,10 @@ HAPROXY_PORTS = {"RAY_SERVE_HAPROXY_STATS_PORT": 8404, "RAY_SERVE_HAPROXY_METRIC
 """Ports HAProxy takes besides the one it is asked for, on every interface, and the settings that move them."""
 
 
+MOST_FUSED = 4
+"""Replicas that hold everything, unless the caller says how many."""
+
+
 class ServeArgs(BaseModel):
     """What `args:` in serve_config.yaml may say; an unknown key is refused."""
 
@@ -70,41 +74,43 @@ class ServeArgs(BaseModel):
     artifact: Path
     """The same path on every node."""
     topology: Topology = "composed"
-    threads: int | None = Field(None, ge=1, le=64)
-    """Threads of a replica that computes; else 1, or as many as there are cores, at most 8, where one replica does it all."""
     apart: tuple[str, ...] | None = None
     """composed: the sources with a deployment of their own; all others share one. null: those that search much (engine.placement)."""
-    replicas: int = Field(1, ge=1, le=64)
-    """Of every deployment but the release; `deployments:` in the YAML says it for one of them."""
+    replicas: int | None = Field(None, ge=1, le=64)
+    """Of every deployment but the release; `deployments:` in the YAML says it for one of them. null: 1; fused: one a core, at most 4."""
+    threads: int = Field(2, ge=1, le=64)
+    """In which a replica asks its sources for a lone query; batches take one."""
     max_batch: int = Field(16, ge=1, le=256)
-    in_flight: int = Field(2, ge=1, le=16)
+    in_flight: int | None = Field(None, ge=1, le=16)
+    """Batches under way at once, of each gateway replica. null: 2, so that sources and ranker both have work; fused: 1."""
     max_waiting: int = Field(128, ge=1, le=10_000)
     source_timeout_s: float = Field(1.0, gt=0, allow_inf_nan=False)
     ranker_timeout_s: float = Field(2.0, gt=0, allow_inf_nan=False)
     deadline_s: float = Field(5.0, gt=0, allow_inf_nan=False)
 
-    def threads_each(self) -> int:
-        return self.threads or (min(os.cpu_count() or 1, 8) if self.topology == "fused" else 1)
+    def replicas_each(self) -> int:
+        return self.replicas or (min(os.cpu_count() or 1, MOST_FUSED) if self.topology == "fused" else 1)
 
     def limits(self) -> Limits:
-        return Limits(self.max_batch, self.in_flight, self.max_waiting, self.source_timeout_s, self.ranker_timeout_s, self.deadline_s)
+        in_flight = self.in_flight or (1 if self.topology == "fused" else 2)
+        return Limits(self.max_batch, in_flight, self.max_waiting, self.source_timeout_s, self.ranker_timeout_s, self.deadline_s)
 
 
 def build_app(args: ServeArgs) -> "Application":
     """The application of one artifact; a damaged one is a SegueError before anything starts."""
     from engine.deployments import GATEWAY, RANKER, RELEASE, SOURCES
 
-    artifact, limits, threads = open_artifact(args.artifact), args.limits(), args.threads_each()
+    artifact, limits, replicas = open_artifact(args.artifact), args.limits(), args.replicas_each()
     alone = heavy(artifact) if args.apart is None else args.apart
     stages = () if args.topology == "fused" else (*alone, SHARED, RANKER_NAME)
     release = RELEASE.options(name=RELEASE_NAME, user_config={"artifact": str(artifact.path.resolve())}).bind(stages)
-    gateway = GATEWAY.options(name=GATEWAY_NAME, num_replicas=args.replicas)
+    gateway = GATEWAY.options(name=GATEWAY_NAME, num_replicas=replicas)
     if args.topology == "fused":
-        return gateway.bind(release, limits, threads)
-    named = {name: SOURCES.options(name=name, num_replicas=args.replicas) for name in (*alone, SHARED)}
-    sources = {name: deployment.bind(release, name, alone, threads) for name, deployment in named.items()}
-    ranker = RANKER.options(name=RANKER_NAME, num_replicas=args.replicas).bind(release, threads)
-    return gateway.bind(release, limits, threads, sources, ranker)
+        return gateway.bind(release, limits, args.threads)
+    named = {name: SOURCES.options(name=name, num_replicas=replicas) for name in (*alone, SHARED)}
+    sources = {name: deployment.bind(release, name, alone, args.threads) for name, deployment in named.items()}
+    ranker = RANKER.options(name=RANKER_NAME, num_replicas=replicas).bind(release)
+    return gateway.bind(release, limits, args.threads, sources, ranker)
 
 
 def deploy(artifact: Path, app: str = APP) -> Changed:
@@ -156,7 +162,7 @@ def _cluster() -> Iterator[Any]:
             ray.shutdown()
 
 
-def serve_forever(artifact: Path, topology: Topology, port: int, replicas: int = 1, say: Callable[[str], None] = print) -> None:
+def serve_forever(artifact: Path, topology: Topology, port: int, replicas: int | None = None, say: Callable[[str], None] = print) -> None:
     """Serves until SIGINT or SIGTERM, and then stops what it started."""
     open_artifact(artifact, verify="size")  # a wrong path is said before anything else is
     stop = threading.Event()

@@ -34,7 +34,7 @@ class Turn:
     @classmethod
     def of_one_process(cls, limits: Limits, threads: int, meter: Meter | None = None) -> Turn:
         """Every stage in this process."""
-        return cls({SHARED: HeldSources(SHARED, source_names, threads)}, HeldSecondStage(threads), limits, meter)
+        return cls({SHARED: HeldSources(SHARED, source_names, threads)}, HeldSecondStage(), limits, meter)
 
     @property
     def gateway(self) -> Gateway:

@@ -28,7 +28,7 @@ class Cluster:
 
     def __init__(self) -> None:
         self.sources = [HeldSources(SHARED, source_names, 1) for _ in range(2)]
-        self.rankers = [HeldSecondStage(1) for _ in range(2)]
+        self.rankers = [HeldSecondStage() for _ in range(2)]
         self.turns = [Turn({SHARED: s}, r, Limits()) for s, r in zip(self.sources, self.rankers, strict=True)]
         self.calls: list[tuple[str, str]] = []
         self.hold: asyncio.Event | None = None
