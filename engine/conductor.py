@@ -116,6 +116,8 @@ class Conductor:
             self._left_out(RANKER, _of_call(error, self.limits.ranker_timeout))
             ranked, missing = await self._by_fusion(queries, allowed, wants), (*missing, RANKER)
         self._meter.stage(RANKER, time.perf_counter() - start)
+        for one in ranked:
+            self._meter.candidates(one.candidates)
         return [Told(one, missing) for one in ranked]
 
     async def _retrieve(self, queries: Queries) -> tuple[dict[str, Retrieved], tuple[str, ...]]:

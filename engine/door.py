@@ -13,6 +13,7 @@ import logging
 import os
 import re
 import time
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -21,8 +22,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from engine.meter import Meter, Unmetered
+from features.domain import SegueError
 
-KEYS_VARIABLE = "SEGUE_API_KEYS"
+KEYS_VARIABLE, KEYS_FILE_VARIABLE = "SEGUE_API_KEYS", "SEGUE_API_KEYS_FILE"
 LARGEST_BODY = 1 << 20
 """Bytes."""
 REQUEST_ID = "segue.request_id"
@@ -48,8 +50,24 @@ RETRY_AFTER = 1
 
 
 def keys_of_environment() -> tuple[str, ...]:
-    """The keys in SEGUE_API_KEYS, separated by commas; none means that everybody is let in."""
-    return tuple(key for part in os.environ.get(KEYS_VARIABLE, "").split(",") if (key := part.strip()))
+    """The keys in SEGUE_API_KEYS, separated by commas, and in the file that SEGUE_API_KEYS_FILE names, a line each.
+
+    None means that everybody is let in; a file that cannot be read, or holds none, means that nobody knows: a SegueError.
+    """
+    said = os.environ.get(KEYS_VARIABLE, "").split(",")
+    if path := os.environ.get(KEYS_FILE_VARIABLE):
+        said += _keys_in(Path(path))
+    return tuple(key for part in said if (key := part.strip()))
+
+
+def _keys_in(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SegueError(f"{KEYS_FILE_VARIABLE}: expected a file with a key a line, found {path}: {error}") from error
+    if not any(line.strip() for line in lines):
+        raise SegueError(f"{KEYS_FILE_VARIABLE}: expected a key a line in {path}, found none")
+    return lines
 
 
 class Door:

@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from engine.artifact import open_artifact
 from engine.calls import reason
 from engine.conductor import Limits
+from engine.door import keys_of_environment
 from engine.model import RANKER as RANKER_NAME
 from engine.placement import SHARED, heavy
 from engine.release import GATEWAY as GATEWAY_NAME
@@ -78,8 +79,8 @@ class ServeArgs(BaseModel):
     """composed: the sources with a deployment of their own; all others share one. null: those that search much (engine.placement)."""
     replicas: int | None = Field(None, ge=1, le=64)
     """Of every deployment but the release; `deployments:` in the YAML says it for one of them. null: 1; fused: one a core, at most 4."""
-    threads: int = Field(2, ge=1, le=64)
-    """In which a replica asks its sources for a lone query; batches take one."""
+    threads: int | None = Field(None, ge=1, le=64)
+    """In which a replica asks its sources for a lone query; batches take one. null: 1; fused: 2."""
     max_batch: int = Field(16, ge=1, le=256)
     in_flight: int | None = Field(None, ge=1, le=16)
     """Batches under way at once, of each gateway replica. null: 2, so that sources and ranker both have work; fused: 1."""
@@ -91,6 +92,9 @@ class ServeArgs(BaseModel):
     def replicas_each(self) -> int:
         return self.replicas or (min(os.cpu_count() or 1, MOST_FUSED) if self.topology == "fused" else 1)
 
+    def threads_each(self) -> int:
+        return self.threads or (2 if self.topology == "fused" else 1)
+
     def limits(self) -> Limits:
         in_flight = self.in_flight or (1 if self.topology == "fused" else 2)
         return Limits(self.max_batch, in_flight, self.max_waiting, self.source_timeout_s, self.ranker_timeout_s, self.deadline_s)
@@ -100,17 +104,19 @@ def build_app(args: ServeArgs) -> "Application":
     """The application of one artifact; a damaged one is a SegueError before anything starts."""
     from engine.deployments import GATEWAY, RANKER, RELEASE, SOURCES
 
-    artifact, limits, replicas = open_artifact(args.artifact), args.limits(), args.replicas_each()
+    keys_of_environment()  # a file of keys that cannot be read is said here, not in every gateway
+    artifact, limits = open_artifact(args.artifact), args.limits()
+    replicas, threads = args.replicas_each(), args.threads_each()
     alone = heavy(artifact) if args.apart is None else args.apart
     stages = () if args.topology == "fused" else (*alone, SHARED, RANKER_NAME)
     release = RELEASE.options(name=RELEASE_NAME, user_config={"artifact": str(artifact.path.resolve())}).bind(stages)
     gateway = GATEWAY.options(name=GATEWAY_NAME, num_replicas=replicas)
     if args.topology == "fused":
-        return gateway.bind(release, limits, args.threads)
+        return gateway.bind(release, limits, threads)
     named = {name: SOURCES.options(name=name, num_replicas=replicas) for name in (*alone, SHARED)}
-    sources = {name: deployment.bind(release, name, alone, args.threads) for name, deployment in named.items()}
+    sources = {name: deployment.bind(release, name, alone, threads) for name, deployment in named.items()}
     ranker = RANKER.options(name=RANKER_NAME, num_replicas=replicas).bind(release)
-    return gateway.bind(release, limits, args.threads, sources, ranker)
+    return gateway.bind(release, limits, threads, sources, ranker)
 
 
 def deploy(artifact: Path, app: str = APP) -> Changed:

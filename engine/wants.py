@@ -53,6 +53,8 @@ class Ranked:
     """Of one query."""
     whys: tuple[Why, ...] = ()
     """One a track where reasons were wanted."""
+    candidates: int = 0
+    """Tracks that were ranked for it."""
 
     @property
     def count(self) -> int:
@@ -74,7 +76,8 @@ def pick(ranked: Ranked, places: Ints, k: int) -> Ranked:
     ranks = {source: np.zeros((1, k), np.int32) for source in ranked.answer.ranks}
     for source, of_source in ranked.answer.ranks.items():
         ranks[source][0, : len(places)] = of_source[0, places]
-    return Ranked(Answer(answer.ranking, ranks), tuple(ranked.whys[place] for place in places) if ranked.whys else ())
+    whys = tuple(ranked.whys[place] for place in places) if ranked.whys else ()
+    return Ranked(Answer(answer.ranking, ranks), whys, ranked.candidates)
 
 
 def rank_each(second: SecondStage, queries: Queries, retrieved: Mapping[str, Retrieved], wants: Sequence[Want]) -> list[Ranked]:
@@ -136,10 +139,10 @@ def only(result: Retrieved, allowed: Sequence[Ints]) -> Retrieved:
 def _one(second: SecondStage, queries: Queries, candidates: Candidates, best: Answer, i: int, want: Want) -> Ranked:
     ranks = {source: of_source[i : i + 1, : want.length] for source, of_source in best.ranks.items()}
     ranking = Ranking(best.ranking.tracks[i : i + 1, : want.length], best.ranking.scores[i : i + 1, : want.length])
-    if not want.explain:
-        return Ranked(Answer(ranking, ranks))
+    count = int(candidates.offsets[i + 1] - candidates.offsets[i])
     tracks = ranking.tracks[0][ranking.tracks[0] != NO_TRACK]
-    return Ranked(Answer(ranking, ranks), tuple(_whys(second, queries, candidates, i, tracks)))
+    whys = tuple(_whys(second, queries, candidates, i, tracks)) if want.explain else ()
+    return Ranked(Answer(ranking, ranks), whys, count)
 
 
 def _whys(second: SecondStage, queries: Queries, candidates: Candidates, i: int, tracks: Ints) -> Iterator[Why]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ from engine import api
 from engine.conductor import Limits
 from engine.door import LARGEST_BODY, keys_of_environment
 from engine.gateway import Gateway
+from engine.meter import Unmetered
 from engine.model import Model
 from engine.turn import Turn
 from engine.versions import checked
 from engine.web import web_app
-from features.domain import Queries, Query
+from features.domain import Queries, Query, SegueError
 from features.schema import NUMERIC_FEATURES
 
 JSON = {"content-type": "application/json"}
@@ -194,6 +196,41 @@ def test_without_configured_keys_everybody_is_let_in(monkeypatch: pytest.MonkeyP
     assert keys_of_environment() == ()
     monkeypatch.setenv("SEGUE_API_KEYS", " , ")
     assert keys_of_environment() == ()
+
+
+def test_keys_may_be_in_a_file_and_a_file_without_keys_lets_nobody_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = tmp_path / "keys"
+    monkeypatch.setenv("SEGUE_API_KEYS_FILE", str(keys))
+    monkeypatch.setenv("SEGUE_API_KEYS", "first")
+    with pytest.raises(SegueError, match="SEGUE_API_KEYS_FILE: expected a file with a key a line"):
+        keys_of_environment()
+    keys.write_text("\n  \n")
+    with pytest.raises(SegueError, match=r"expected a key a line in .*keys, found none"):
+        keys_of_environment()
+    keys.write_text("second\n third \n")
+    assert keys_of_environment() == ("first", "second", "third")
+
+
+def test_every_request_is_measured_and_logged_without_what_was_asked(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:
+    heard: list[tuple[str, int]] = []
+
+    class Heard(Unmetered):
+        def request(self, route: str, status: int, seconds: float) -> None:
+            assert 0 < seconds < 60
+            heard.append((route, status))
+
+    app = web_app(lambda: gateway, ("secret",), meter=Heard())
+    with caplog.at_level(logging.INFO, "segue.access"):
+        headers = {"x-api-key": "secret", "x-request-id": "mine"}
+        send(app, "POST", "/v1/recommend", json={"title": "a private title", "k": 3}, headers=headers)
+        send(app, "GET", "/v1/tracks?q=private", headers=headers)
+        send(app, "GET", "/elsewhere/private", headers=headers)
+        send(app, "POST", "/v1/recommend", json={"title": "private"}, headers={"x-api-key": "wrong-secret"})
+    assert heard == [("/v1/recommend", 200), ("/v1/tracks", 200), ("none", 404), ("none", 401)]
+    first, *_ = (record.__dict__ for record in caplog.records)
+    assert (first["request_id"], first["method"], first["status"], first["tracks"], first["degraded"]) == ("mine", "POST", 200, 3, [])
+    assert first["model"] == gateway.version
+    assert not any(word in str(record.__dict__) for record in caplog.records for word in ("private", "secret"))
 
 
 def test_overload_is_429_with_retry_after_and_lateness_504(tiny_artifact: Path) -> None:

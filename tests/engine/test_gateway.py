@@ -19,6 +19,7 @@ from engine.calls import HeldSecondStage, HeldSources, Proposed, fusion_only
 from engine.conductor import Conductor, Group, Item, Limits, Told, TooSlow
 from engine.filters import allowed, fill, keep
 from engine.gateway import Gateway
+from engine.meter import Unmetered
 from engine.model import Model, source_names
 from engine.nearness import Nearness
 from engine.search import Search
@@ -202,6 +203,33 @@ def test_the_answer_is_that_of_the_pipeline(watched: World, tiny_model: Model) -
             name: ranks.tolist() for name, ranks in expected.ranks.items()
         }
         assert told.degraded == ()
+
+
+def test_every_batch_is_measured(artifact: Artifact, held: Stages) -> None:
+    heard: list[tuple[str, object]] = []
+
+    class Heard(Unmetered):
+        def batch(self, size: int) -> None:
+            heard.append(("batch", size))
+
+        def stage(self, name: str, seconds: float) -> None:
+            assert 0 < seconds < 60
+            heard.append(("stage", name))
+
+        def candidates(self, count: int) -> None:
+            heard.append(("candidates", count))
+
+        def degraded(self, name: str) -> None:
+            heard.append(("degraded", name))
+
+    groups = [Group(names, Watched(stage)) for names, stage in held.sources.items()]
+    next(group.call for group in groups if group.names == ("title",)).error = RuntimeError("gone")  # type: ignore[attr-defined]
+    conductor = Conductor(artifact.manifest.version, groups, held.ranker, fusion_only(artifact), LIMITS, Heard())
+    asyncio.run(conductor.ask(Item(QUERIES[0], want(10))))
+    assert ("batch", 1) in heard
+    assert ("candidates", 50) in heard
+    assert [what for what in heard if what[0] == "degraded"] == [("degraded", "title")]
+    assert {name for kind, name in heard if kind == "stage"} == {*source_names(artifact), "ranker"} - {"title"}
 
 
 def test_a_batch_costs_each_stage_one_call(watched: World) -> None:
