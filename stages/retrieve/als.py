@@ -26,6 +26,7 @@ from typing import Any, Literal
 import numpy as np
 import scipy.sparse as sp
 from pydantic import BaseModel, ConfigDict, Field
+from scipy.linalg.lapack import sposv
 
 from features.arrays import load_array, save_array
 from features.domain import Floats, Offsets, Queries, Retrieved
@@ -74,16 +75,16 @@ class AlsRecipe(BaseModel):
         """(width,) the least-squares vector, in closed form, of a row that holds `columns` (c, width) with `plays` (c,);
         `gram` (width, width) is that of all `num_columns` columns."""
         extra = np.float32(self.confidence) * plays
-        system = gram + (columns.T * extra) @ columns
-        system[np.diag_indices_from(system)] += self.row_weights(np.array(len(columns)), num_columns)
+        system = (columns.T * extra) @ columns
+        system += gram
+        system.ravel()[:: len(system) + 1] += self.row_weights(np.array(len(columns)), num_columns)
         target = (1 + extra) @ columns
         fixed = self.fixed_of_playlists
         if fixed is not None:  # that coordinate is 1: its column goes to the other side, and its own equation says so
             target -= system[fixed]
             system[fixed], system[:, fixed] = 0, 0
             system[fixed, fixed] = target[fixed] = 1
-        solved: Floats = np.linalg.solve(system, target)
-        return solved
+        return _solved(system, target)
 
     def open(self, folder: Path, num_tracks: int) -> Als:
         vectors = open_vectors(folder, (num_tracks, self.width))
@@ -115,6 +116,12 @@ class AlsRecipe(BaseModel):
         """(rows,) w of the loss for rows with `counts` entries against `num_columns` columns."""
         reach = counts + num_columns / self.confidence
         return (self.confidence * self.regularization * reach**self.frequency_exponent).astype(np.float32)
+
+
+def _solved(system: Floats, target: np.ndarray) -> Floats:
+    """The solution of a symmetric system, by Cholesky; where rounding leaves it not positive definite, by the slower way for any."""
+    _, solved, failed = sposv(system.T, target)
+    return np.linalg.solve(system, target) if failed else np.asarray(solved)
 
 
 @dataclass(frozen=True)

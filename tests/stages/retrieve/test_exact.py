@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.domain import NO_TRACK, Floats, Queries
-from stages.retrieve import exact
+from stages.retrieve import loops
 from stages.retrieve.exact import ExactIndex
 from stages.retrieve.index import IndexRecipe
 from tests import oracles, worlds
@@ -69,7 +69,7 @@ def test_an_answer_does_not_depend_on_who_else_asks() -> None:
 def test_heads_rule_most_vectors_out_and_tails_nearly_all() -> None:
     vectors, wanted, _ = world()
     index = ExactIndex.build(vectors, np.arange(len(vectors), dtype=np.int32))
-    near = np.array([[len(rows) for rows in index.within_reach(vector, 100)] for vector in wanted])
+    near = np.array([index.read(vector, 100) for vector in wanted])
     by_head, by_tail = near.mean(axis=0)
     assert near.min() >= 100
     assert by_head < 0.05 * len(vectors)
@@ -93,7 +93,7 @@ def test_the_longest_come_first() -> None:
 def test_a_guess_that_was_too_high_is_mended() -> None:
     """The sample that says where the best begin holds all of the best."""
     random, rows = np.random.default_rng(0), np.arange(3_200)
-    scores = np.where(rows % exact.SAMPLE == 0, 1 + random.random(3_200), random.random(3_200))
+    scores = np.where(rows % loops.SAMPLE == 0, 1 + random.random(3_200), random.random(3_200))
     vectors = np.stack([10_000 - rows, scores], axis=1).astype(np.float32)  # longest first: the sample is every sixteenth
     wanted = np.array([0, 1], np.float32)
     found = ExactIndex.build(vectors, rows.astype(np.int32)).search(wanted[None], worlds.queries(worlds.query()), 30)
