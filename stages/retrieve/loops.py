@@ -191,7 +191,8 @@ def _sift(copy: Copy, queries: Turned, i: int, near: Near, read: Offsets, wanted
     least `n` rows reach: where it is below what was `wanted`, rows may be missing."""
     rows = near.rows[i, : read[0]]
     least, most = _bounds(copy, rows, near.likely[i], queries.tails[i], queries.margins[i])
-    nth_best, count = floor(least, n), 0
+    sure = least[least >= wanted]
+    nth_best, count = floor(sure if sure.size > n else least, n), 0
     enough = np.float32(nth_best - queries.margins[i, 3])
     for place in range(rows.size):
         rows[count] = rows[place]
