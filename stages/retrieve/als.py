@@ -26,7 +26,7 @@ from typing import Any, Literal
 import numpy as np
 import scipy.sparse as sp
 from pydantic import BaseModel, ConfigDict, Field
-from scipy.linalg.lapack import sposv
+from scipy.linalg.lapack import dposv
 
 from features.arrays import load_array, save_array
 from features.domain import Floats, Offsets, Queries, Retrieved
@@ -119,9 +119,10 @@ class AlsRecipe(BaseModel):
 
 
 def _solved(system: Floats, target: np.ndarray) -> Floats:
-    """The solution of a symmetric system, by Cholesky; where rounding leaves it not positive definite, by the slower way for any."""
-    _, solved, failed = sposv(system.T, target)
-    return np.linalg.solve(system, target) if failed else np.asarray(solved)
+    """The solution of a symmetric system, by Cholesky in double precision; by the slower way for any where rounding leaves it
+    not positive definite."""
+    _, solved, failed = dposv(system.T, target)
+    return np.linalg.solve(system, target) if failed else solved.astype(np.float32)
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ GROUP = 4
 """Heads have a multiple of so many coordinates, read together."""
 ROWS = 256
 """Rows whose heads stand together, coordinate by coordinate, so that they are scored side by side."""
-STRETCH = 64
-"""Rows passed over together where no head of theirs reaches far enough."""
+STRETCH = 8
+"""Rows passed over together where no head of theirs reaches far enough: their flags are one number of 64 bits."""
 TOGETHER, FEW = 4, 2
 """Queries scored side by side; so few that are left over are better scored alone than beside empty places."""
 SAMPLE = 16
@@ -166,19 +166,22 @@ def _find(copy: Copy, queries: Turned, wanted: Floats, near: Near, read: Offsets
 def _reachable(sizes: Floats, block: int, scores: Floats, margins: Floats, wanted: Floats, near: Near, read: Offsets) -> None:
     """Adds a block's rows to what is `near`.
 
-    Few are: stretches are passed over whole, by a count that takes rows side by side, and what is left is written without a
+    Few are: all are flagged side by side, STRETCH flags are passed over as one number, and what is left is written without a
     branch, which would be guessed wrong too often.
     """
+    begin = block * ROWS
+    steps, lengths, flags = sizes[0, begin : begin + ROWS], sizes[2, begin : begin + ROWS], np.zeros(ROWS, np.uint8)
+    stretches = flags.view(np.uint64)
     for i in range(len(wanted)):
-        error, length, least, count = margins[i, 0], margins[i, 2], np.float32(wanted[i] - margins[i, 3]), read[i, 0]
-        for start in range(block * ROWS, min((block + 1) * ROWS, sizes.shape[1]), STRETCH):
-            steps, lengths, reach = sizes[0, start : start + STRETCH], sizes[2, start : start + STRETCH], 0
-            own = scores[i, start - block * ROWS : start - block * ROWS + STRETCH]
-            for row in range(steps.size):
-                reach += int(own[row] + error * steps[row] + length * lengths[row] >= least)
-            for row in range(steps.size if reach else 0):
-                near.rows[i, count], near.likely[i, count] = start + row, own[row]
-                count += int(own[row] + error * steps[row] + length * lengths[row] >= least)
+        own, error, length = scores[i], margins[i, 0], margins[i, 2]
+        least, count = np.float32(wanted[i] - margins[i, 3]), read[i, 0]
+        for row in range(steps.size):
+            flags[row] = own[row] + error * steps[row] + length * lengths[row] >= least
+        for stretch in range(ROWS // STRETCH):
+            if stretches[stretch]:
+                for row in range(stretch * STRETCH, (stretch + 1) * STRETCH):
+                    near.rows[i, count], near.likely[i, count] = begin + row, own[row]
+                    count += flags[row]
         read[i, 0] = count
 
 
@@ -188,7 +191,8 @@ def _sift(copy: Copy, queries: Turned, i: int, near: Near, read: Offsets, wanted
     least `n` rows reach: where it is below what was `wanted`, rows may be missing."""
     rows = near.rows[i, : read[0]]
     least, most = _bounds(copy, rows, near.likely[i], queries.tails[i], queries.margins[i])
-    nth_best, count = floor(least, n), 0
+    sure = least[least >= wanted]
+    nth_best, count = floor(sure if sure.size > n else least, n), 0
     enough = np.float32(nth_best - queries.margins[i, 3])
     for place in range(rows.size):
         rows[count] = rows[place]
