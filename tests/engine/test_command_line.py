@@ -185,7 +185,7 @@ def test_another_version_of_the_artifact_is_refused(segue: Segue, tiny_artifact:
     (tmp_path / "a" / "manifest.json").write_text(json.dumps({**manifest, "format_version": 1}))
     code, _, err = segue("recommend", tmp_path / "a")
     assert code == 2
-    assert "expected 2, found 1" in err
+    assert "expected 3, found 1" in err
 
 
 def test_an_unknown_setting_is_refused_by_name(segue: Segue, world: Path, tmp_path: Path) -> None:
