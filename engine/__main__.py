@@ -282,7 +282,7 @@ def _recommend_one(model: Model, tracks: list[str], title: str, k: int, explain:
     for track_id in asked.unknown:
         typer.echo(f"segue: unknown track {track_id} is left out", err=True)
     queries = Queries.of([asked.query])
-    (ranked,) = rank_each(model.pipeline.second, queries, model.pipeline.retrieve(queries), [Want(k, k, explain=explain)])
+    (ranked,) = rank_each(model.pipeline.second, queries, model.pipeline.retrieve(queries, k), [Want(k, k, explain=explain)])
     columns = ["rank", "title", "artist", "score", "proposed by (at rank)"]
     table: list[list[Figure | None]] = []
     for place, row in enumerate(rows(model.names, ranked.answer), start=1):

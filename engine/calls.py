@@ -53,8 +53,8 @@ class Stage(Protocol):
 class SourcesCall(Stage, Protocol):
     """Some of a model's sources, wherever they run."""
 
-    async def retrieve(self, version: str, queries: Queries, within: float) -> Proposed:
-        """What has come after `within` seconds."""
+    async def retrieve(self, version: str, queries: Queries, n: int, within: float) -> Proposed:
+        """The first `n` proposals of each source, as far as they have come after `within` seconds."""
         ...
 
 
@@ -84,14 +84,12 @@ class OpenSources:
     """Sources of one version, opened and warm."""
 
     sources: Mapping[str, Retriever]
-    n: int
-    """Tracks each of them proposes."""
 
     @classmethod
     def of(cls, artifact: Artifact, names: Sequence[str]) -> OpenSources:
-        opened = cls({name: open_source(artifact, name) for name in names}, config_of(artifact).candidates.per_source)
+        opened = cls({name: open_source(artifact, name) for name in names})
         for source in opened.sources.values():
-            source.retrieve(WARM_UP, opened.n)
+            source.retrieve(WARM_UP, config_of(artifact).candidates.per_source)
         return opened
 
 
@@ -107,12 +105,12 @@ class HeldSources(_Held[OpenSources]):
         super().__init__(name, lambda artifact: OpenSources.of(artifact, which(artifact)), threads)
         self._threads, self._one_by_one = threads, asyncio.Lock()
 
-    async def retrieve(self, version: str, queries: Queries, within: float) -> Proposed:
+    async def retrieve(self, version: str, queries: Queries, n: int, within: float) -> Proposed:
         held, answers = self._versions.of(version), _Answers()
         names, loop = list(held.sources), asyncio.get_running_loop()
         at_once = min(self._threads if len(queries) == 1 else 1, len(names))
         async with self._one_by_one:
-            jobs = [loop.run_in_executor(self._pool, answers.ask, held, names[place::at_once], queries) for place in range(at_once)]
+            jobs = [loop.run_in_executor(self._pool, answers.ask, held, names[place::at_once], queries, n) for place in range(at_once)]
             if jobs:  # a late one finishes in its thread, and nobody hears of it
                 await asyncio.wait(jobs, timeout=within)
         return answers.so_far(names, within)
@@ -124,11 +122,11 @@ class _Answers:
     def __init__(self) -> None:
         self._retrieved, self._missing, self._seconds = dict[str, Retrieved](), dict[str, str](), dict[str, float]()
 
-    def ask(self, held: OpenSources, names: Sequence[str], queries: Queries) -> None:
+    def ask(self, held: OpenSources, names: Sequence[str], queries: Queries, n: int) -> None:
         for name in names:
             start = time.perf_counter()
             try:
-                self._retrieved[name] = held.sources[name].retrieve(queries, held.n)
+                self._retrieved[name] = held.sources[name].retrieve(queries, n)
             except Exception as error:  # whatever a source dies of, the others are asked
                 self._missing[name] = reason(error)
             self._seconds[name] = time.perf_counter() - start

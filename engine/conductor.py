@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from engine.batching import Batcher
 from engine.calls import Proposed, RankCall, SourcesCall, reason
-from engine.filters import POPULARITY, Mask, keep
+from engine.filters import POPULARITY, Mask, first, keep
 from engine.meter import Meter, Unmetered
 from engine.model import RANKER
 from engine.pipeline import SecondStage
@@ -107,7 +107,7 @@ class Conductor:
     async def _batch(self, items: Sequence[Item]) -> list[Told]:
         queries, wants = Queries.of(item.query for item in items), [item.want for item in items]
         self._meter.batch(len(items))
-        retrieved, missing = await self._retrieve(queries)
+        retrieved, missing = await self._retrieve(queries, [self._proposals(item) for item in items])
         allowed = keep(retrieved or _nothing(queries), [item.mask for item in items])
         start = time.perf_counter()
         try:
@@ -120,20 +120,25 @@ class Conductor:
             self._meter.candidates(one.candidates)
         return [Told(one, missing) for one in ranked]
 
-    async def _retrieve(self, queries: Queries) -> tuple[dict[str, Retrieved], tuple[str, ...]]:
-        """What each source proposes, and the names of the sources that did not answer, both in the model's order."""
-        answers = await asyncio.gather(*(self._proposed(group, queries) for group in self._groups))
-        retrieved = {name: result for answer in answers for name, result in answer.retrieved.items()}
+    def _proposals(self, item: Item) -> int:
+        """Of each source; all that it may propose where some will not be allowed, or given tracks are ranked, of which it says something."""
+        whole = item.mask is not None or item.want.among is not None
+        return self._fallback.budget.proposals(None if whole else item.want.k)
+
+    async def _retrieve(self, queries: Queries, counts: Sequence[int]) -> tuple[dict[str, Retrieved], tuple[str, ...]]:
+        """The first `counts` proposals for each query, and the names of the sources that did not answer, in the model's order."""
+        answers = await asyncio.gather(*(self._proposed(group, queries, max(counts)) for group in self._groups))
+        retrieved = {name: first(result, counts) for answer in answers for name, result in answer.retrieved.items()}
         missing = {name: why for answer in answers for name, why in answer.missing.items()}
         for name, why in missing.items():
             self._left_out(name, why)
         names = self._fallback.pair_features.sources
         return {name: retrieved[name] for name in names if name in retrieved}, tuple(name for name in names if name in missing)
 
-    async def _proposed(self, group: Group, queries: Queries) -> Proposed:
+    async def _proposed(self, group: Group, queries: Queries, n: int) -> Proposed:
         within = self.limits.source_timeout
         try:
-            proposed = await asyncio.wait_for(group.call.retrieve(self.version, queries, within), within + ON_THE_WAY)
+            proposed = await asyncio.wait_for(group.call.retrieve(self.version, queries, n, within), within + ON_THE_WAY)
         except Exception as error:  # whatever a stage dies of, the others are asked
             return Proposed({}, dict.fromkeys(group.names, _of_call(error, within)), {})
         for name, seconds in proposed.seconds.items():

@@ -113,7 +113,7 @@ class CandidatesConfig(_Part):
     """How many tracks go from the first stage to the second."""
 
     per_source: int = Field(1_000, ge=1)
-    """Tracks each source proposes, whatever is asked, so that ranks mean the same in training and serving."""
+    """Tracks each source proposes, but never more than will be ranked: a source's first proposals are the same however many follow."""
     least: int = Field(500, ge=1)
     """Candidates ranked for a short list."""
     per_answer: int = Field(8, ge=1)
@@ -122,6 +122,10 @@ class CandidatesConfig(_Part):
     def most(self, k: int) -> int:
         """Candidates of one query that reach the ranker when `k` tracks are asked for."""
         return max(self.least, self.per_answer * k)
+
+    def proposals(self, k: int | None) -> int:
+        """Tracks each source is asked for when `k` are; None asks for all it may propose."""
+        return self.per_source if k is None else min(self.per_source, self.most(k))
 
 
 class ExamplesConfig(_Part):

@@ -127,9 +127,9 @@ class SourcesReplica(_StageReplica):
         self._stage, self._follower = self._sources, _Follower(release)
         await self._follower.catch_up(self._stage)
 
-    async def retrieve(self, version: str, queries: Queries, within: float) -> Proposed:
+    async def retrieve(self, version: str, queries: Queries, n: int, within: float) -> Proposed:
         self._asked = version
-        return await self._follower.holding(self._stage, lambda: self._sources.retrieve(version, queries, within))
+        return await self._follower.holding(self._stage, lambda: self._sources.retrieve(version, queries, n, within))
 
 
 class RankerReplica(_StageReplica):
@@ -159,8 +159,8 @@ class Remote:
         answer: str = await self._ping.remote(version)
         return answer
 
-    async def retrieve(self, version: str, queries: Queries, within: float) -> Proposed:
-        answer: Proposed = await _again_if_dead(lambda: self._retrieve.remote(version, queries, within))
+    async def retrieve(self, version: str, queries: Queries, n: int, within: float) -> Proposed:
+        answer: Proposed = await _again_if_dead(lambda: self._retrieve.remote(version, queries, n, within))
         return answer
 
     async def rank(self, version: str, queries: Queries, retrieved: Mapping[str, Retrieved], wants: Sequence[Want]) -> list[Ranked]:

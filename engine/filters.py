@@ -56,6 +56,15 @@ def _within(name: str, wanted: Range) -> list[pl.Expr]:
     return conditions
 
 
+def first(result: Retrieved, counts: Sequence[int]) -> Retrieved:
+    """The first `counts` proposals for each query, as if it had been asked for so many."""
+    width = result.tracks.shape[1]
+    if min(counts) >= width:
+        return result
+    beyond = np.arange(width) >= np.array(counts)[:, None]
+    return replace(result, tracks=np.where(beyond, np.int32(NO_TRACK), result.tracks))
+
+
 def keep(retrieved: Mapping[str, Retrieved], masks: Sequence[Mask | None]) -> Mapping[str, Retrieved]:
     """The proposals each query's mask allows; None allows all."""
     if all(mask is None for mask in masks):

@@ -100,12 +100,14 @@ class Pipeline:
     sources: Mapping[str, Retriever]
     second: SecondStage
 
-    def retrieve(self, queries: Queries) -> dict[str, Retrieved]:
-        return {name: source.retrieve(queries, self.second.budget.per_source) for name, source in self.sources.items()}
+    def retrieve(self, queries: Queries, k: int | None = None) -> dict[str, Retrieved]:
+        """What each source proposes where `k` tracks are asked for; None: as many as for the longest list."""
+        n = self.second.budget.proposals(k)
+        return {name: source.retrieve(queries, n) for name, source in self.sources.items()}
 
     def recommend(self, queries: Queries, k: int) -> Answer:
         """The best `k` tracks of each query, in batches of bounded memory."""
-        answers = [self.second.rank(batch, self.retrieve(batch), k) for batch in batches(queries)]
+        answers = [self.second.rank(batch, self.retrieve(batch, k), k) for batch in batches(queries)]
         nothing = topk.empty(0, k)
         return Answer.join(answers) if answers else Answer(Ranking(nothing.tracks, nothing.scores), {})
 

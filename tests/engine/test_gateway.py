@@ -125,12 +125,12 @@ class Watched:
         await asyncio.sleep(self.delay)
         return str(await self.stage.ping(version))
 
-    async def retrieve(self, version: str, queries: Queries, within: float) -> Proposed:
+    async def retrieve(self, version: str, queries: Queries, n: int, within: float) -> Proposed:
         self.sizes.append(len(queries))
         await asyncio.sleep(self.delay)
         if self.error:
             raise self.error
-        result: Proposed = await self.stage.retrieve(version, queries, within)
+        result: Proposed = await self.stage.retrieve(version, queries, n, within)
         return result
 
     async def rank(self, version: str, queries: Queries, retrieved: Mapping[str, Retrieved], wants: Sequence[Want]) -> list[Ranked]:
@@ -264,7 +264,7 @@ def test_a_source_that_does_not_answer_is_left_out_and_named(watched: World, tin
     assert told.degraded == ("als",)
     assert told.ranked.count == 10
     assert "als" not in told.ranked.answer.ranks
-    retrieved = {name: one for name, one in tiny_model.pipeline.retrieve(Queries.of([QUERIES[0]])).items() if name != "als"}
+    retrieved = {name: one for name, one in tiny_model.pipeline.retrieve(Queries.of([QUERIES[0]]), 10).items() if name != "als"}
     expected = tiny_model.pipeline.second.rank(Queries.of([QUERIES[0]]), retrieved, 10)
     assert told.ranked.answer.ranking.tracks.tolist() == expected.ranking.tracks.tolist()
 
@@ -274,7 +274,7 @@ def test_without_the_ranker_the_fusion_is_the_order(watched: World, tiny_model: 
     watched.ranker.delay, watched.ranker.error = (5.0, None) if how == "slow" else (0.0, SegueError("no"))
     told = watched.ask(*(Item(query, want(10)) for query in QUERIES))
     queries = Queries.of(QUERIES)
-    expected = replace(tiny_model.pipeline.second, ranker=None).rank(queries, tiny_model.pipeline.retrieve(queries), 10)
+    expected = replace(tiny_model.pipeline.second, ranker=None).rank(queries, tiny_model.pipeline.retrieve(queries, 10), 10)
     for i, one in enumerate(told):
         assert one.degraded == ("ranker",)
         assert one.ranked.answer.ranking.tracks[0].tolist() == expected.ranking.tracks[i].tolist()
@@ -318,7 +318,7 @@ def test_of_sources_asked_together_one_may_fail_and_one_be_late(artifact: Artifa
     sources = stage._versions.of(version).sources
     monkeypatch.setattr(type(sources["slim"]), "retrieve", lambda *_: 1 / 0)
     monkeypatch.setattr(type(sources["title"]), "retrieve", lambda *_: time.sleep(0.5))
-    proposed = asyncio.run(stage.retrieve(version, Queries.of([asked(3)]), 0.1))
+    proposed = asyncio.run(stage.retrieve(version, Queries.of([asked(3)]), 60, 0.1))
     assert list(proposed.retrieved) == ["popularity"]
     assert proposed.missing == {"slim": "division by zero", "title": "no answer within 0.1 s"}
 
