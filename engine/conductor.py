@@ -121,7 +121,7 @@ class Conductor:
         return [Told(one, missing) for one in ranked]
 
     def _proposals(self, item: Item) -> int:
-        """Of each source; all that it may propose where some will not be allowed, or given tracks are ranked, of which it says something."""
+        """Of each source; all that it may propose where a mask will thin them out, or where it is to say something of given tracks."""
         whole = item.mask is not None or item.want.among is not None
         return self._fallback.budget.proposals(None if whole else item.want.k)
 

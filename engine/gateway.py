@@ -67,7 +67,7 @@ class Gateway:
         told = await self.conductor.ask(Item(asked.query, _want(request), mask))
         if request.diversity:
             told = replace(told, ranked=await self._in_thread(lambda: self._varied(told.ranked, request)))
-        if mask is not None or told.degraded:
+        if request.filters is not None or told.degraded:
             told = replace(told, ranked=self._full(told.ranked, asked.query, mask))
         return self._told(asked, told, request_id)
 
@@ -96,7 +96,7 @@ class Gateway:
         return api.Ready(ready=all(said == OK for said in stages.values()), stages=stages, model=self._version())
 
     def _mask(self, filters: api.Filters | None) -> Mask | None:
-        return None if filters is None else allowed(self.names.catalog, filters)
+        return None if filters is None or filters == api.Filters() else allowed(self.names.catalog, filters)
 
     def _varied(self, ranked: Ranked, request: api.Recommend) -> Ranked:
         tracks, scores = ranked.answer.ranking.tracks[0], ranked.answer.ranking.scores[0]
