@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -42,7 +41,6 @@ LOADING_S = 600.0
 """A model must be open in every replica after so long."""
 ANSWERING_S = 5.0
 """A replica whose threads do not come to a call for so long is not healthy; nor are calls of the release waited for longer."""
-SWITCH_S = 0.0002
 LOOK_EVERY_S = 5.0
 """A gateway that missed a change of models hears of it after so long."""
 STAGE: dict[str, Any] = {
@@ -67,16 +65,10 @@ RELEASE_OPTIONS: dict[str, Any] = {
 }
 
 
-def _share_the_interpreter() -> None:
-    """A thread that comes back from a compiled loop waits at most SWITCH_S for one that computes in Python; by default 5 ms."""
-    sys.setswitchinterval(SWITCH_S)
-
-
 class _Follower:
     """A replica that opens what the release wants, when it starts and whenever it is asked for a model it lacks."""
 
     def __init__(self, release: DeploymentHandle[Any]) -> None:
-        _share_the_interpreter()
         self._release = release
         self._catching_up: asyncio.Task[None] | None = None
 

@@ -63,7 +63,7 @@ class Gateway:
 
     async def recommend(self, request: api.Recommend, request_id: str) -> api.Recommended:
         asked = ask(self.names, request.tracks, request.playlist_id, request.title, request.exclude)
-        mask = await self._in_thread(lambda: self._mask(request.filters))
+        mask = await self._mask(request.filters)
         told = await self.conductor.ask(Item(asked.query, _want(request), mask))
         if request.diversity:
             told = replace(told, ranked=await self._in_thread(lambda: self._varied(told.ranked, request)))
@@ -95,8 +95,10 @@ class Gateway:
         stages = await self.conductor.ready()
         return api.Ready(ready=all(said == OK for said in stages.values()), stages=stages, model=self._version())
 
-    def _mask(self, filters: api.Filters | None) -> Mask | None:
-        return None if filters is None or filters == api.Filters() else allowed(self.names.catalog, filters)
+    async def _mask(self, filters: api.Filters | None) -> Mask | None:
+        if filters is None or filters == api.Filters():
+            return None
+        return await self._in_thread(lambda: allowed(self.names.catalog, filters))
 
     def _varied(self, ranked: Ranked, request: api.Recommend) -> Ranked:
         tracks, scores = ranked.answer.ranking.tracks[0], ranked.answer.ranking.scores[0]
