@@ -81,9 +81,10 @@ class ServeArgs(BaseModel):
     """Of every deployment but the release; `deployments:` in the YAML says it for one of them. null: 1; fused: one a core, at most 4."""
     threads: int | None = Field(None, ge=1, le=64)
     """In which a replica asks its sources for a lone query; batches take one. null: 1; fused: 2."""
-    max_batch: int = Field(16, ge=1, le=256)
+    max_batch: int | None = Field(None, ge=1, le=256)
+    """Queries that travel together at most. null: 8, since smaller batches leave no stage without work; fused: 16."""
     in_flight: int | None = Field(None, ge=1, le=16)
-    """Batches under way at once, of each gateway replica. null: 2, so that sources and ranker both have work; fused: 1."""
+    """Batches under way at once, of each gateway replica. null: 3, one for sources, ranker and gateway each; fused: 1."""
     max_waiting: int = Field(128, ge=1, le=10_000)
     source_timeout_s: float = Field(1.0, gt=0, allow_inf_nan=False)
     ranker_timeout_s: float = Field(2.0, gt=0, allow_inf_nan=False)
@@ -96,8 +97,15 @@ class ServeArgs(BaseModel):
         return self.threads or (2 if self.topology == "fused" else 1)
 
     def limits(self) -> Limits:
-        in_flight = self.in_flight or (1 if self.topology == "fused" else 2)
-        return Limits(self.max_batch, in_flight, self.max_waiting, self.source_timeout_s, self.ranker_timeout_s, self.deadline_s)
+        batch, in_flight = (16, 1) if self.topology == "fused" else (8, 3)
+        return Limits(
+            self.max_batch or batch,
+            self.in_flight or in_flight,
+            self.max_waiting,
+            self.source_timeout_s,
+            self.ranker_timeout_s,
+            self.deadline_s,
+        )
 
 
 def build_app(args: ServeArgs) -> "Application":
