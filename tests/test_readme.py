@@ -39,7 +39,7 @@ def test_the_commands_run_as_written(monkeypatch: pytest.MonkeyPatch, capsys: py
         _, name, *arguments = command
         if name == "train":
             arguments = [*(word for word in arguments if word not in ("--workers", "2")), *IN_THIS_PROCESS]
-        if name == "serve":  # a real one is served in test_serve_cluster.py
+        if name in ("serve", "deploy"):  # real ones are in test_serve_cluster.py and test_faults_cluster.py
             arguments = ["--help"]
         code, _, err = segue(name, *arguments)
         assert code == 0, (command, err)
