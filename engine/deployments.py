@@ -45,7 +45,7 @@ LOOK_EVERY_S = 5.0
 """A gateway that missed a change of models hears of it after so long."""
 STAGE: dict[str, Any] = {
     "ray_actor_options": {"num_cpus": CPUS},
-    "max_ongoing_requests": 4,
+    "max_ongoing_requests": 16,  # batches of several gateways, one after the other
     "max_queued_requests": 64,
     "health_check_timeout_s": 2 * ANSWERING_S,
     "logging_config": {"encoding": "JSON", "enable_access_log": False},  # the gateway's line a request says enough
@@ -73,7 +73,7 @@ class _Follower:
         self._catching_up: asyncio.Task[None] | None = None
 
     async def wanted(self) -> list[ModelRef]:
-        return list(await self._release.wanted.remote())
+        return list(await asyncio.wait_for(self._release.wanted.remote(), LOADING_S))
 
     async def holding(self, stage: Stage, work: Callable[[], Awaitable[T]]) -> T:
         try:
