@@ -153,8 +153,8 @@ WARM_UP = Queries.of([Query(), *(Query(np.zeros(1, np.int32), "a") for _ in rang
 
 
 def _warm(second: SecondStage) -> SecondStage:
-    proposed = {"popularity": Retrieved(np.zeros((len(WARM_UP), 1), np.int32), np.zeros((len(WARM_UP), 1), np.float32))}
-    rank_each(second, WARM_UP, proposed, [Want(1, 1)] * len(WARM_UP))
+    tracks = np.tile(np.arange(2, dtype=np.int32), (len(WARM_UP), 1))
+    rank_each(second, WARM_UP, {"popularity": Retrieved(tracks, np.zeros(tracks.shape, np.float32))}, [Want(1, 1)] * len(WARM_UP))
     return second
 
 

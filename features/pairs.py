@@ -145,8 +145,9 @@ class PairFeatures:
 
     def compute(self, queries: Queries, candidates: Candidates) -> Floats:
         """(num_candidates, num_features), NaN where nothing can be said."""
-        found = np.empty((len(candidates.tracks), len(self.names)), np.float32)
-        blocks = (found[:, start:stop] for start, stop in pairwise(self._bounds))
+        room = np.empty((max(len(candidates.tracks), 2), len(self.names)), np.float32)  # columns of one row would be of another
+        found = room[: len(candidates.tracks)]  # type, and every loop compiled for it while somebody waits
+        blocks = (room[:, start:stop] for start, stop in pairwise(self._bounds))
         pairs = (candidates.tracks, candidates.offsets, read_only(queries.seeds), read_only(queries.offsets))
         places = [candidates.sources.index(source) if source in candidates.sources else -1 for source in self.sources]
         columns.of_sources(candidates.scores, candidates.ranks, np.array(places, np.int32), candidates.offsets, next(blocks))
@@ -154,7 +155,7 @@ class PairFeatures:
             searched = candidates.query_vectors.get(name, np.empty((0, space.vectors.shape[1]), np.float32))
             columns.of_space(read_only(space.vectors), read_only(searched), *pairs, next(blocks))
         for biases in self._biases.values():
-            next(blocks)[:, 0] = biases[candidates.tracks]
+            next(blocks)[: len(found), 0] = biases[candidates.tracks]
         self._of_facts(queries, candidates, pairs, blocks)
         columns.of_union(candidates.ranks, candidates.offsets, next(blocks))
         return found
@@ -167,7 +168,7 @@ class PairFeatures:
         about = np.empty((len(queries), len(QUERY_FEATURES)), np.float32)
         columns.of_query(artists, counts, seeds, starts, about)
         about[:, 1] = [bool(title.strip()) for title in queries.titles]
-        next(blocks)[:] = about[candidates.query_of()]
-        columns.of_track(counts, facts.artist_counts, facts.album_counts, tracks, offsets, about[:, 4], next(blocks))
+        next(blocks)[: len(tracks)] = about[candidates.query_of()]
+        columns.of_track(counts, facts.artist_counts, facts.album_counts, tracks, offsets, about[:, 4].copy(), next(blocks))
         columns.of_overlap(artists, read_only(facts.albums), *pairs, next(blocks))
         columns.of_company(read_only(facts.postings), read_only(facts.offsets), *pairs, next(blocks))

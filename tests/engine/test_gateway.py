@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,11 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numba.core.registry import CPUDispatcher
 
 from engine import api
 from engine.artifact import Artifact, open_artifact
 from engine.batching import Batcher, Overloaded
-from engine.calls import HeldSecondStage, HeldSources, Proposed, fusion_only
+from engine.calls import HeldSecondStage, HeldSources, OpenSources, Proposed, fusion_only
 from engine.conductor import Conductor, Group, Item, Limits, Told, TooSlow
 from engine.filters import allowed, fill, keep
 from engine.gateway import Gateway
@@ -328,6 +330,27 @@ def test_a_stage_refuses_a_version_that_it_does_not_hold(held: Stages, tiny_arti
         asyncio.run(held.ranker.ping("other"))
     with pytest.raises(WrongVersion, match="expected model other, found "):
         open_version(ModelRef(str(tiny_artifact), "other"))
+
+
+def compiled_loops() -> dict[str, int]:
+    """Of every loop of ours, for how many types of arguments it is compiled."""
+    loops = (loop for loop in gc.get_objects() if isinstance(loop, CPUDispatcher))
+    return {f"{loop.py_func.__module__}.{loop.py_func.__name__}": len(loop.signatures) for loop in loops}
+
+
+def test_after_the_warm_up_nothing_is_compiled_while_somebody_waits(artifact: Artifact, held: Stages) -> None:
+    """Not for lone queries, sources that are missing, one candidate or none: each type of array would cost seconds."""
+    version = artifact.manifest.version
+    sources, second = OpenSources.of(artifact, source_names(artifact)).sources, held.ranker._versions.of(version)
+    before = compiled_loops()
+    for queries in (Queries.of(QUERIES), Queries.of(QUERIES[:1]), Queries.of([asked()])):
+        retrieved = {name: source.retrieve(queries, 60) for name, source in sources.items()}
+        masked = keep(retrieved, [np.arange(artifact.manifest.num_tracks) % 2 == 0] * len(queries))
+        none = {"popularity": Retrieved(np.full((len(queries), 1), NO_TRACK, np.int32), np.zeros((len(queries), 1), np.float32))}
+        for proposed in (retrieved, masked, {name: retrieved[name] for name in ("title", "als")}, none):
+            for one in (want(10), Want(1, 1, ints(7)), Want(3, 3, ints(7, 8, 9), explain=True)):
+                rank_each(second, queries, proposed, [one] * len(queries))
+    assert compiled_loops() == before
 
 
 # -- what queries want ------------------------------------------------------------------------------------------------
