@@ -79,21 +79,18 @@ class _Held(Generic[T]):
         return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: version)
 
 
-@dataclass(frozen=True)
-class OpenSources:
-    """Sources of one version, opened and warm."""
-
-    sources: Mapping[str, Retriever]
-
-    @classmethod
-    def of(cls, artifact: Artifact, names: Sequence[str]) -> OpenSources:
-        opened = cls({name: open_source(artifact, name) for name in names})
-        for source in opened.sources.values():
-            source.retrieve(WARM_UP, config_of(artifact).candidates.per_source)
-        return opened
+Sources = Mapping[str, Retriever]
+"""By name, of one version, opened and warm."""
 
 
-class HeldSources(_Held[OpenSources]):
+def open_sources(artifact: Artifact, names: Sequence[str]) -> Sources:
+    sources = {name: open_source(artifact, name) for name in names}
+    for source in sources.values():
+        source.retrieve(WARM_UP, config_of(artifact).candidates.per_source)
+    return sources
+
+
+class HeldSources(_Held[Sources]):
     """Some sources of the model in this process.
 
     A lone query asks them side by side, as many at once as there are threads. For a batch that would take longer, since threads
@@ -102,12 +99,12 @@ class HeldSources(_Held[OpenSources]):
 
     def __init__(self, name: str, which: Callable[[Artifact], Sequence[str]], threads: int) -> None:
         """`which`: the names of an artifact's sources that live here."""
-        super().__init__(name, lambda artifact: OpenSources.of(artifact, which(artifact)), threads)
+        super().__init__(name, lambda artifact: open_sources(artifact, which(artifact)), threads)
         self._threads, self._one_by_one = threads, asyncio.Lock()
 
     async def retrieve(self, version: str, queries: Queries, n: int, within: float) -> Proposed:
         held, answers = self._versions.of(version), _Answers()
-        names, loop = list(held.sources), asyncio.get_running_loop()
+        names, loop = list(held), asyncio.get_running_loop()
         at_once = min(self._threads if len(queries) == 1 else 1, len(names))
         async with self._one_by_one:
             jobs = [loop.run_in_executor(self._pool, answers.ask, held, names[place::at_once], queries, n) for place in range(at_once)]
@@ -122,11 +119,11 @@ class _Answers:
     def __init__(self) -> None:
         self._retrieved, self._missing, self._seconds = dict[str, Retrieved](), dict[str, str](), dict[str, float]()
 
-    def ask(self, held: OpenSources, names: Sequence[str], queries: Queries, n: int) -> None:
+    def ask(self, held: Sources, names: Sequence[str], queries: Queries, n: int) -> None:
         for name in names:
             start = time.perf_counter()
             try:
-                self._retrieved[name] = held.sources[name].retrieve(queries, n)
+                self._retrieved[name] = held[name].retrieve(queries, n)
             except Exception as error:  # whatever a source dies of, the others are asked
                 self._missing[name] = reason(error)
             self._seconds[name] = time.perf_counter() - start

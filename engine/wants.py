@@ -82,7 +82,7 @@ def pick(ranked: Ranked, places: Ints, k: int) -> Ranked:
 
 def rank_each(second: SecondStage, queries: Queries, retrieved: Mapping[str, Retrieved], wants: Sequence[Want]) -> list[Ranked]:
     """One Ranked a query, in their order."""
-    groups = list(_alike(second, wants))
+    groups = _alike(second, wants)
     if len(groups) == 1:
         return _rank_alike(second, queries, retrieved, wants)
     ranked: dict[int, Ranked] = {}
@@ -98,12 +98,12 @@ def _rank_alike(second: SecondStage, queries: Queries, retrieved: Mapping[str, R
     return [_one(second, queries, candidates, best, i, want) for i, want in enumerate(wants)]
 
 
-def _alike(second: SecondStage, wants: Sequence[Want]) -> Iterator[list[int]]:
+def _alike(second: SecondStage, wants: Sequence[Want]) -> list[list[int]]:
     """The rows of each group that may be ranked side by side."""
     groups: dict[int, list[int]] = {}
     for i, want in enumerate(wants):
         groups.setdefault(-1 if want.among is not None else second.budget.most(want.k), []).append(i)
-    yield from groups.values()
+    return list(groups.values())
 
 
 def _take(retrieved: Mapping[str, Retrieved], rows: Sequence[int]) -> dict[str, Retrieved]:

@@ -7,12 +7,13 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+from benchmarks import processes
 
 
 @dataclass
@@ -74,21 +75,5 @@ def _ask(url: str, body: str, first: dict[str, list[str]], heard: Heard, stop: t
 
 def replicas(ancestor: int, deployment: str, app: str = "segue") -> list[int]:
     """The process ids of a deployment's replicas among the descendants of the process `ancestor`."""
-    title = f"ServeReplica:{app}:{deployment}"
-    named = [int(process.name) for process in Path("/proc").iterdir() if process.name.isdigit() and title in _read(process / "cmdline")]
-    return [process for process in named if ancestor in _ancestors(process)]
-
-
-def _ancestors(process: int) -> Sequence[int]:
-    ancestors = [process]
-    while ancestors[-1] > 1:
-        status = _read(Path(f"/proc/{ancestors[-1]}/stat"))
-        ancestors.append(int(status.rpartition(")")[2].split()[1]) if status else 0)
-    return ancestors
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace")
-    except OSError:  # it ended meanwhile
-        return ""
+    below = processes.descendants(processes.running(), ancestor)
+    return [process.pid for process in below if f"ServeReplica:{app}:{deployment}" in process.command]

@@ -17,7 +17,7 @@ from numba.core.registry import CPUDispatcher
 from engine import api
 from engine.artifact import Artifact, open_artifact
 from engine.batching import Batcher, Overloaded
-from engine.calls import HeldSecondStage, HeldSources, OpenSources, Proposed, fusion_only
+from engine.calls import HeldSecondStage, HeldSources, Proposed, fusion_only, open_sources
 from engine.conductor import Conductor, Group, Item, Limits, Told, TooSlow
 from engine.filters import allowed, fill, keep
 from engine.gateway import Gateway
@@ -317,7 +317,7 @@ def test_of_sources_asked_together_one_may_fail_and_one_be_late(artifact: Artifa
     stage = HeldSources("some", lambda _: ("slim", "title", "popularity"), 3)
     version = artifact.manifest.version
     asyncio.run(stage.prepare(ModelRef(str(artifact.path), version)))
-    sources = stage._versions.of(version).sources
+    sources = stage._versions.of(version)
     monkeypatch.setattr(type(sources["slim"]), "retrieve", lambda *_: 1 / 0)
     monkeypatch.setattr(type(sources["title"]), "retrieve", lambda *_: time.sleep(0.5))
     proposed = asyncio.run(stage.retrieve(version, Queries.of([asked(3)]), 60, 0.1))
@@ -341,7 +341,7 @@ def compiled_loops() -> dict[str, int]:
 def test_after_the_warm_up_nothing_is_compiled_while_somebody_waits(artifact: Artifact, held: Stages) -> None:
     """Not for lone queries, sources that are missing, one candidate or none: each type of array would cost seconds."""
     version = artifact.manifest.version
-    sources, second = OpenSources.of(artifact, source_names(artifact)).sources, held.ranker._versions.of(version)
+    sources, second = open_sources(artifact, source_names(artifact)), held.ranker._versions.of(version)
     before = compiled_loops()
     for queries in (Queries.of(QUERIES), Queries.of(QUERIES[:1]), Queries.of([asked()])):
         retrieved = {name: source.retrieve(queries, 60) for name, source in sources.items()}
