@@ -18,6 +18,7 @@ from features.catalog import Catalog
 from features.content import ContentRecipe
 from features.domain import Floats, Queries, Retrieved, SegueError
 from features.interactions import Interactions
+from stages.past import FRESH, Past
 
 Report = Callable[[str, float, Mapping[str, float]], None]
 """Called with (phase, share done in 0…1, figures such as the loss); how it is shown is the caller's business."""
@@ -54,6 +55,8 @@ class Visible:
     """(num_content_features,) what its columns are, as `features.content` names them; without names each is a feature of its own."""
     serves: bool = True
     """Whether what is fitted will answer requests, so that the choice of its index is worth measuring."""
+    past: Past = FRESH
+    """What an earlier fit of this one source left to go on from."""
 
     @classmethod
     def of(cls, interactions: Interactions, catalog: Catalog, recipe: ContentRecipe, seed: int, serves: bool = True) -> Self:

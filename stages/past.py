@@ -1,0 +1,76 @@
+"""What a fit may go on from: the state its own interrupted run left behind, and the older model it starts warm from.
+
+A recipe that fits in many steps (sweeps, epochs) asks `Steps.last` before its first and calls `Steps.keep` after each; where
+the states lie is the caller's business. By itself nothing is kept and nothing is older. Knows no file and no Ray.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import numpy as np
+
+from features.domain import Ints
+
+if TYPE_CHECKING:
+    from stages.protocols import Retriever
+
+State = Mapping[str, np.ndarray]
+"""All that the next step depends on, by name; random generators too, as the numbers that seed them."""
+
+
+class Reached(NamedTuple):
+    """A fit after `done` steps."""
+
+    done: int
+    """The same on every worker."""
+    own: State
+    """This worker's part of what is sharded."""
+    shared: State
+    """What every worker holds alike."""
+
+
+class Steps(Protocol):
+    """Where an interrupted fit left off. Every worker calls both methods equally often."""
+
+    def last(self) -> Reached | None:
+        """The last state that all workers kept; None where the fit has to begin at its beginning."""
+        ...
+
+    def keep(self, reached: Reached) -> None:
+        """What lies there from an earlier step may go; `shared` is taken from worker 0."""
+        ...
+
+
+class Forgotten:
+    """Steps that are not kept."""
+
+    def last(self) -> Reached | None:
+        return None
+
+    def keep(self, reached: Reached) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Older:
+    """A trained source of the same recipe, from data that came before."""
+
+    source: Retriever
+    rows: Ints
+    """(num_tracks,) where the older model has each track of the new vocabulary; NO_TRACK where it does not."""
+
+
+@dataclass(frozen=True)
+class Past:
+    """What is there to go on from."""
+
+    steps: Steps = Forgotten()
+    older: Older | None = None
+    effort: float = 1.0
+    """The share of its steps that a fit takes; less than 1 where an older model makes the rest unnecessary."""
+
+
+FRESH = Past()
