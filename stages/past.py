@@ -54,6 +54,9 @@ class Forgotten:
         pass
 
 
+FORGOTTEN = Forgotten()
+
+
 @dataclass(frozen=True)
 class Older:
     """A trained source of the same recipe, from data that came before."""
@@ -67,7 +70,7 @@ class Older:
 class Past:
     """What is there to go on from."""
 
-    steps: Steps = Forgotten()
+    steps: Steps = FORGOTTEN
     older: Older | None = None
     effort: float = 1.0
     """The share of its steps that a fit takes; less than 1 where an older model makes the rest unnecessary."""
