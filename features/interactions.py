@@ -57,6 +57,18 @@ class Interactions:
     def tracks_of(self, playlist: int) -> Ints:
         return self.tracks[self.offsets[playlist] : self.offsets[playlist + 1]]
 
+    def part(self, first: int, last: int) -> Interactions:
+        """The playlists from `first` to before `last`, without a copy of their entries."""
+        entries = slice(self.offsets[first], self.offsets[last])
+        return replace(
+            self,
+            tracks=self.tracks[entries],
+            plays=self.plays[entries],
+            offsets=self.offsets[first : last + 1] - self.offsets[first],
+            titles=self.titles[first:last],
+            followers=self.followers[first:last],
+        )
+
     def of_playlists(self, rows: Ints) -> Interactions:
         """Those of the playlists `rows` (m,), in that order, over the same tracks."""
         kept = [np.arange(self.offsets[row], self.offsets[row + 1]) for row in rows.tolist()]

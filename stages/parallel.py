@@ -6,7 +6,7 @@ Knows `torch.distributed` and nothing of who started the workers: Ray Train, tor
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -74,6 +74,45 @@ def share_rows(rows: torch.Tensor) -> torch.Tensor:
         for owner in range(num_workers()):
             dist.broadcast(rows[bounds[owner] : bounds[owner + 1]], src=owner)
     return rows
+
+
+def gathered_rows(own: torch.Tensor, num_rows: int) -> torch.Tensor:
+    """(num_rows, dim) the rows of all workers' shards, of which `own` is this worker's; no second copy of them is made."""
+    if num_workers() == 1:
+        return own
+    rows = own.new_empty((num_rows, *own.shape[1:]))
+    rows[slice(*shard(num_rows))] = own
+    return share_rows(rows)
+
+
+def told_by_the_first(tensor: torch.Tensor) -> torch.Tensor:
+    """Worker 0's `tensor` on every worker, in place."""
+    if num_workers() > 1:
+        dist.broadcast(tensor, src=0)
+    return tensor
+
+
+def exchanged(parts: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """What each worker sent to this one, in their order: `parts[i]` (n,) goes to worker i."""
+    workers, rank = num_workers(), worker_rank()
+    lengths = torch.zeros(workers, workers, dtype=torch.int64)
+    lengths[rank] = torch.tensor([len(part) for part in parts])
+    sum_over_workers(lengths)
+    received = [part.new_empty(int(lengths[source, rank])) for source, part in enumerate(parts)]
+    received[rank] = parts[rank]
+    for distance in range(1, workers):
+        to, source = (rank + distance) % workers, (rank - distance) % workers
+        sent = dist.isend(parts[to], to) if len(parts[to]) else None
+        if len(received[source]):
+            dist.recv(received[source], source)
+        if sent:
+            sent.wait()
+    return received
+
+
+def device() -> torch.device:
+    """Where this worker computes: on its GPU, where it was given one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def joined_over_workers(values: torch.Tensor) -> torch.Tensor:

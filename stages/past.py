@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import ceil
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
-from features.domain import Ints
+from features.domain import NO_TRACK, Floats, Ints
 
 if TYPE_CHECKING:
     from stages.protocols import Retriever
@@ -40,7 +41,7 @@ class Steps(Protocol):
         ...
 
     def keep(self, reached: Reached) -> None:
-        """What lies there from an earlier step may go; `shared` is taken from worker 0."""
+        """What lies there from an earlier step may go. `shared` is worker 0's; no array is looked at after the call."""
         ...
 
 
@@ -65,6 +66,13 @@ class Older:
     rows: Ints
     """(num_tracks,) where the older model has each track of the new vocabulary; NO_TRACK where it does not."""
 
+    def of_tracks(self, values: Floats) -> Floats:
+        """(num_tracks, dim) the older model's `values` (its tracks, dim) by the new vocabulary; zeros where it has none."""
+        carried = np.zeros((len(self.rows), values.shape[1]), np.float32)
+        known = np.flatnonzero(self.rows != NO_TRACK)
+        carried[known] = values[self.rows[known]]
+        return carried
+
 
 @dataclass(frozen=True)
 class Past:
@@ -74,6 +82,10 @@ class Past:
     older: Older | None = None
     effort: float = 1.0
     """The share of its steps that a fit takes; less than 1 where an older model makes the rest unnecessary."""
+
+    def share(self, steps: int) -> int:
+        """How many of `steps` to make, at least 1."""
+        return max(ceil(steps * self.effort), 1)
 
 
 FRESH = Past()

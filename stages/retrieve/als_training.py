@@ -1,13 +1,18 @@
-"""How the factors of `als` are found: sweeps over both sides, each solved by a few steps of conjugate gradients.
+"""How the factors of `als` are found: half sweeps over this worker's shards of the playlists and of the tracks.
 
-Input: plays. Output: the vectors of its columns. Knows no index.
+Input: a recipe and this worker's rows of the matrix. Output: the vectors of all its columns. Each half sweep turns both sides
+onto the axes of the fixed side's Gram matrix, where the dense part of every row's system is diagonal; products x . y do not
+change by it, and at the end the columns are turned back. Gram matrices are summed over the workers, and the fixed side, of
+which each worker otherwise holds its own shard alone, is gathered shard by shard. On a CPU rows are solved by compiled loops
+(`als_loops`), on another device by the same steps in torch (`als_device`). Knows no index.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import scipy.sparse as sp
@@ -15,141 +20,183 @@ import torch
 
 from features.domain import Floats
 from stages import parallel
-from stages.protocols import Report
-from stages.retrieve.als import AlsRecipe
+from stages.past import FRESH, Past, Reached
+from stages.protocols import Report, require_finite
+from stages.retrieve.als import AlsRecipe, Plays
+from stages.retrieve.als_device import solve_blocks
+from stages.retrieve.als_loops import solve_rows
 
-BLOCK_ENTRIES = 4_000_000
-"""Entries solved at once; bounds the working memory of a half sweep."""
-
-
-def factorize(recipe: AlsRecipe, plays: sp.csr_matrix, seed: int, report: Report) -> Floats:
-    """(columns, width) the vectors of the columns of `plays` (rows, columns)."""
-    rows, columns = _start(recipe, plays.shape, seed)
-    of_rows = _Side.of(plays, recipe, recipe.fixed_of_playlists)
-    of_columns = _Side.of(plays.T.tocsr(), recipe, recipe.fixed_of_tracks)
-    for sweep in range(recipe.sweeps):
-        of_rows.solve(rows, columns)
-        loss = of_columns.solve(columns, rows)
-        report("als", (sweep + 1) / recipe.sweeps, {"loss": loss})
-    return np.asarray(columns.numpy())
+PIECES = 16
+"""Pieces of equal work for each thread, so that none waits long for the last."""
+ROW_COST = 8
+"""What a row costs beside its entries, in entries."""
+TURNED_AT_ONCE = 1 << 16
 
 
-def _start(recipe: AlsRecipe, shape: tuple[int, int], seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Small random factors, the same on every worker."""
+def factorize(
+    recipe: AlsRecipe,
+    plays: Plays,
+    shape: tuple[int, int],
+    seed: int,
+    report: Report,
+    past: Past = FRESH,
+    start: Floats | None = None,
+) -> Floats:
+    """(columns, width) the vectors of all columns of the matrix of `shape` whose rows `plays` knows.
+
+    `start` (columns, width): where known columns begin, zeros for the unknown.
+    """
+    own = plays(*parallel.shard(shape[0]))
+    by_row = _Side.of(own, shape[0], recipe, recipe.fixed_of_playlists)
+    by_column = _Side.of(_columns_of_shard(own), shape[1], recipe, recipe.fixed_of_tracks)
+    del own
+    reached = past.steps.last()
+    factors = _Factors.of(reached) if reached else _start(recipe, shape, seed, start)
+    sweeps = past.share(recipe.sweeps)
+    for sweep in range(reached.done if reached else 0, sweeps):
+        loss = factors.sweep(by_row, by_column, recipe)
+        past.steps.keep(factors.reached(sweep + 1))
+        report("als", (sweep + 1) / sweeps, {"loss": loss})
+    columns = parallel.gathered_rows(factors.columns, shape[1])
+    return np.asarray((columns @ factors.turn.T).numpy())
+
+
+def _start(recipe: AlsRecipe, shape: tuple[int, int], seed: int, start: Floats | None) -> _Factors:
+    """This worker's shards of small random factors, which do not depend on how many workers there are."""
     generator = torch.Generator().manual_seed(seed)
     scale = 0.1 / np.sqrt(recipe.dim)
-    playlists, tracks = (torch.randn(rows, recipe.width, generator=generator) * scale for rows in shape)
-    if recipe.biases:
-        playlists[:, recipe.fixed_of_playlists], tracks[:, recipe.fixed_of_tracks] = 1, 1
-    return playlists, tracks
+    sides = []
+    for total, fixed in zip(shape, (recipe.fixed_of_playlists, recipe.fixed_of_tracks), strict=True):
+        factors = torch.randn(total, recipe.width, generator=generator) * scale
+        if fixed is not None:
+            factors[:, fixed] = 1
+        sides.append(factors)
+    rows, columns = sides
+    if start is not None:
+        known = np.flatnonzero(np.any(start, axis=1))
+        columns[known] = torch.from_numpy(start[known])
+    own_rows, own_columns = (factors[slice(*parallel.shard(len(factors)))].clone() for factors in (rows, columns))
+    return _Factors(own_rows, own_columns, torch.eye(recipe.width))
 
 
-@dataclass(frozen=True)
+@dataclass
+class _Factors:
+    """This worker's shards of both sides' vectors, on axes that `turn` (width, width) turned to."""
+
+    rows: torch.Tensor
+    columns: torch.Tensor
+    turn: torch.Tensor
+
+    @classmethod
+    def of(cls, reached: Reached) -> _Factors:
+        rows, columns, turn = (torch.from_numpy(array) for array in (reached.own["rows"], reached.own["columns"], reached.shared["turn"]))
+        return cls(rows, columns, turn)
+
+    def reached(self, done: int) -> Reached:
+        return Reached(done, {"rows": self.rows.numpy(), "columns": self.columns.numpy()}, {"turn": self.turn.numpy()})
+
+    def sweep(self, by_row: _Side, by_column: _Side, recipe: AlsRecipe) -> float:
+        """Both half sweeps; returns the loss."""
+        self._half(by_row, self.rows, by_column, self.columns, recipe)
+        return self._half(by_column, self.columns, by_row, self.rows, recipe)
+
+    def _half(self, side: _Side, own: torch.Tensor, other_side: _Side, others: torch.Tensor, recipe: AlsRecipe) -> float:
+        """Improves `own`, given `others`, in place; returns the whole loss."""
+        axes, gram = _axes(parallel.sum_over_workers(others.T @ others), recipe.dim)
+        for vectors in (own, others, self.turn):
+            _turn(vectors, axes)
+        loss = side.solve(own, parallel.gathered_rows(others, other_side.total), gram, recipe) + other_side.penalty(others)
+        return float(parallel.sum_over_workers(torch.tensor([loss], dtype=torch.float64)))
+
+
+def _axes(gram: torch.Tensor, dim: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(width, width) the axes of the first `dim` coordinates of `gram`, the others left as they are, and `gram` seen from them;
+    those of worker 0, for another machine may turn an axis the other way round."""
+    require_finite("als track vectors", gram.numpy())
+    axes = torch.eye(len(gram), dtype=torch.float64)
+    axes[:dim, :dim] = torch.linalg.eigh(gram[:dim, :dim].double()).eigenvectors
+    axes = parallel.told_by_the_first(axes)
+    return axes.float(), (axes.T @ gram.double() @ axes).float()
+
+
+def _turn(vectors: torch.Tensor, axes: torch.Tensor) -> None:
+    """In place, some rows at a time, so that no second copy of them all is made."""
+    for some in torch.split(vectors, TURNED_AT_ONCE):
+        some.copy_(some @ axes)
+
+
+def _columns_of_shard(plays: sp.csr_matrix) -> sp.csr_matrix:
+    """(columns of this worker's shard, all rows) from the rows that each worker holds."""
+    mine = plays.T.tocsr()
+    if parallel.num_workers() == 1:
+        return mine
+    bounds = parallel.shard_bounds(plays.shape[1])
+    parts = [mine[start:stop] for start, stop in pairwise(bounds)]
+    counts, indices, data = (
+        parallel.exchanged([torch.from_numpy(np.ascontiguousarray(array)) for array in arrays])
+        for arrays in (
+            [np.diff(part.indptr).astype(np.int64) for part in parts],
+            [part.indices.astype(np.int32) for part in parts],
+            [part.data for part in parts],
+        )
+    )
+    lengths = parallel.joined_over_workers(torch.tensor([plays.shape[0]])).tolist()
+    received = [
+        sp.csr_matrix((values.numpy(), places.numpy(), np.concatenate([[0], np.cumsum(count.numpy())])), shape=(len(count), length))
+        for count, places, values, length in zip(counts, indices, data, lengths, strict=True)
+    ]
+    return sp.hstack(received, format="csr")
+
+
+@dataclass
 class _Side:
     """One half of the matrix as seen from its rows: this worker's shard of them."""
 
-    matrix: sp.csr_matrix
-    """(rows of the shard, columns) the extra confidence a * plays of each entry."""
-    weights: torch.Tensor
+    indptr: np.ndarray
+    """(rows of the shard + 1,)"""
+    indices: np.ndarray
+    extra: Floats
+    """(nnz,) the extra confidence a * plays of each entry."""
+    weights: Floats
     """(rows of the shard,) the regularisation of each row."""
-    cg_steps: int
+    total: int
+    """Rows of all shards."""
     fixed: int | None
     """The coordinate of the rows that is not solved for."""
 
     @classmethod
-    def of(cls, plays: sp.csr_matrix, recipe: AlsRecipe, fixed: int | None = None) -> _Side:
-        start, stop = parallel.shard(plays.shape[0])
-        matrix = plays[start:stop] * np.float32(recipe.confidence)
-        weights = recipe.row_weights(np.diff(matrix.indptr), plays.shape[1])
-        return cls(matrix, torch.from_numpy(weights), recipe.cg_steps, fixed)
+    def of(cls, plays: sp.csr_matrix, total: int, recipe: AlsRecipe, fixed: int | None = None) -> _Side:
+        """`plays` (rows of the shard, columns) of `total` rows."""
+        indptr = plays.indptr.astype(np.int64)
+        weights = recipe.row_weights(np.diff(indptr), plays.shape[1])
+        extra = plays.data * np.float32(recipe.confidence)
+        return cls(indptr, plays.indices.astype(np.int32, copy=False), extra, weights, total, fixed)
 
-    def solve(self, rows: torch.Tensor, columns: torch.Tensor) -> float:
-        """Improves `rows` (all rows, dim) given `columns` (all columns, dim), in place; returns the loss reached.
+    def solve(self, rows: torch.Tensor, columns: torch.Tensor, gram: torch.Tensor, recipe: AlsRecipe) -> float:
+        """Improves `rows` (rows of the shard, width) given all `columns` and their `gram`, diagonal but for the coordinates
+        after `recipe.dim`, in place; returns their loss with their own regularisation."""
+        diagonal = gram.diagonal().clone()
+        border = (gram - torch.diag(diagonal))[recipe.dim :].contiguous()
+        free = torch.ones(len(gram))
+        if self.fixed is not None:
+            free[self.fixed] = 0
+        device = parallel.device()
+        if device.type != "cpu":
+            return solve_blocks(self.indptr, self.indices, self.extra, self.weights, columns, gram, free, recipe.cg_steps, rows, device)
+        entries = (self.indptr, self.indices, self.extra, self.weights)
+        system = (columns.numpy(), diagonal.numpy(), border.numpy(), free.numpy())
+        solve = partial(solve_rows, *entries, *system, recipe.cg_steps, rows.numpy())
+        bounds = self._pieces(PIECES * torch.get_num_threads())
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            return sum(pool.map(solve, bounds, bounds[1:]))
 
-        The returned loss leaves out the columns' own regularisation, which this half sweep does not change.
-        """
-        start, stop = parallel.shard(len(rows))
-        own = rows[start:stop]
-        gram = parallel.sum_over_workers(_gram_of_shard(columns))
-        loss = torch.zeros(1, dtype=torch.float64)
-        for block in self._blocks():
-            loss += self._solve_block(own[block], columns, gram, block)
-        parallel.share_rows(rows)
-        return float(parallel.sum_over_workers(loss))
+    def _pieces(self, count: int) -> list[int]:
+        """Bounds of at most `count` runs of rows that cost about the same."""
+        cost = self.indptr + ROW_COST * np.arange(len(self.indptr))
+        bounds: list[int] = np.unique(np.searchsorted(cost, np.linspace(0, cost[-1], count + 1))).tolist()
+        return bounds
 
-    def _blocks(self) -> Iterator[slice]:
-        indptr, start = self.matrix.indptr, 0
-        while start < len(indptr) - 1:
-            stop = int(np.searchsorted(indptr, indptr[start] + BLOCK_ENTRIES, side="right")) - 1
-            stop = min(max(stop, start + 1), len(indptr) - 1)
-            yield slice(start, stop)
-            start = stop
-
-    def _solve_block(self, x: torch.Tensor, columns: torch.Tensor, gram: torch.Tensor, block: slice) -> float:
-        """Conjugate gradients on `x` (rows of the block, dim), in place, all rows side by side."""
-        system = _System(self.matrix[block], self.weights[block], columns, gram)
-        target = system.target()
-        residual = target - system.apply(x)
-        downhill = self._free(residual)
-        direction, size = downhill.clone(), _dot(downhill, downhill)
-        for _ in range(self.cg_steps):
-            image = system.apply(direction)
-            step = size / _dot(direction, image).clamp_min(1e-20)
-            x += step * direction
-            residual -= step * image
-            downhill = self._free(residual)
-            previous, size = size, _dot(downhill, downhill)
-            direction = downhill + size / previous.clamp_min(1e-20) * direction
-        # x'Ax - 2 x'b + sum of c r^2, with Ax = b - residual
-        return float((-(x * (target + residual)).sum(dtype=torch.float64)) + system.constant())
-
-    def _free(self, residual: torch.Tensor) -> torch.Tensor:
-        """The residual along the coordinates that are solved for."""
-        if self.fixed is None:
-            return residual
-        free = residual.clone()
-        free[:, self.fixed] = 0
-        return free
-
-
-class _System:
-    """The normal equations of a block of rows: (gram + sum_i a_i y_i y_i' + w) x = sum_i (1 + a_i) y_i."""
-
-    def __init__(self, extra: sp.csr_matrix, weights: torch.Tensor, columns: torch.Tensor, gram: torch.Tensor) -> None:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-            self._extra = torch.sparse_csr_tensor(
-                torch.from_numpy(extra.indptr.astype(np.int64)),
-                torch.from_numpy(extra.indices.astype(np.int64)),
-                torch.from_numpy(extra.data),
-                extra.shape,
-                check_invariants=False,
-            )
-        self._pattern = self._with_values(torch.zeros_like(self._extra.values()))
-        self._weights, self._columns, self._gram = weights[:, None], columns, gram
-
-    def apply(self, x: torch.Tensor) -> torch.Tensor:
-        at_entries = torch.sparse.sampled_addmm(self._pattern, x, self._columns.T).values()
-        return x @ self._gram + self._weights * x + self._with_values(at_entries * self._extra.values()) @ self._columns
-
-    def target(self) -> torch.Tensor:
-        return self._with_values(1 + self._extra.values()) @ self._columns
-
-    def constant(self) -> float:
-        """sum of c r^2: what an all-zero row would lose."""
-        return float((1 + self._extra.values()).sum(dtype=torch.float64))
-
-    def _with_values(self, values: torch.Tensor) -> torch.Tensor:
-        return torch.sparse_csr_tensor(
-            self._extra.crow_indices(), self._extra.col_indices(), values, self._extra.shape, check_invariants=False
-        )
-
-
-def _dot(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """(rows, 1) the inner product of each pair of rows."""
-    return (left * right).sum(1, keepdim=True)
-
-
-def _gram_of_shard(vectors: torch.Tensor) -> torch.Tensor:
-    start, stop = parallel.shard(len(vectors))
-    return vectors[start:stop].T @ vectors[start:stop]
+    def penalty(self, rows: torch.Tensor) -> float:
+        """The regularisation of `rows` (rows of the shard, width)."""
+        sizes = np.einsum("ij,ij->i", rows.numpy(), rows.numpy())
+        return float(self.weights @ sizes.astype(np.float64))

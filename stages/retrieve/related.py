@@ -10,9 +10,9 @@ seed's artist is known. Knows no title and no content.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import scipy.sparse as sp
@@ -20,8 +20,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from features.arrays import load_array, save_array
 from features.catalog import UNKNOWN
-from features.domain import Floats, Ints, Queries, Retrieved
+from features.domain import NO_TRACK, Floats, Ints, Queries, Retrieved
 from features.interactions import Interactions
+from stages.past import Older
 from stages.protocols import Report, Visible, require_finite, silent
 from stages.retrieve.als import AlsRecipe
 from stages.retrieve.choice import with_chosen_index
@@ -42,8 +43,7 @@ class RelatedRecipe(BaseModel):
 
     def fit(self, visible: Visible, report: Report = silent) -> Related:
         artists, counts = visible.catalog.artists, visible.interactions.track_counts
-        plays = _plays(visible.interactions, artists)
-        of_artists = self._factorize(plays, visible.seed, lambda _, done, figures: report("related", done, figures))
+        of_artists = self._factorize(visible, artists, report)
         played = np.any(of_artists, axis=1)
         known = np.flatnonzero((artists != UNKNOWN) & played[artists]).astype(np.int32)
         tracks = np.zeros((len(artists), of_artists.shape[1]), np.float32)
@@ -51,12 +51,19 @@ class RelatedRecipe(BaseModel):
         related = Related(self, artists, of_artists[:-1], tracks, self.index.build(tracks, known, visible.seed))
         return with_chosen_index(related, self.index, visible)
 
-    def _factorize(self, plays: sp.csr_matrix, seed: int, report: Report) -> Floats:
+    def _factorize(self, visible: Visible, artists: Ints, report: Report) -> Floats:
         """(num_artists + 1, width) the last row is that of UNKNOWN, zeros; artists nobody plays have zeros too."""
-        vectors = np.zeros((plays.shape[1] + 1, self.factors.width), np.float32)
-        if plays.nnz:
-            vectors[:-1] = require_finite("related artist vectors", self.factors.factorize(plays, seed, report))
-            vectors[:-1][np.bincount(plays.indices, minlength=plays.shape[1]) == 0] = 0
+        held, past = visible.interactions, visible.past
+        num_artists = int(artists.max(initial=UNKNOWN)) + 1
+        vectors = np.zeros((num_artists + 1, self.factors.width), np.float32)
+        played = np.unique(artists[held.track_counts > 0])
+        if played.max(initial=UNKNOWN) == UNKNOWN:
+            return vectors
+        start = None if past.older is None else _start(past.older, artists, num_artists)
+        plays, shape = partial(_plays, held, artists), (held.num_playlists, num_artists)
+        found = self.factors.factorize(plays, shape, visible.seed, report, past, start)
+        known = played[played != UNKNOWN]
+        vectors[known] = require_finite("related artist vectors", found)[known]
         return vectors
 
     def open(self, folder: Path, num_tracks: int) -> Related:
@@ -67,14 +74,23 @@ class RelatedRecipe(BaseModel):
         return Related(self, artists, of_artists, vectors, self.index.open(folder, vectors))
 
 
-def _plays(held: Interactions, artists: Ints) -> sp.csr_matrix:
-    """(num_playlists, num_artists) log2(1 + tracks of the artist in the playlist)."""
+def _plays(held: Interactions, artists: Ints, first: int, last: int) -> sp.csr_matrix:
+    """(last - first, num_artists) log2(1 + tracks of the artist in the playlist), of some playlists."""
     known = np.flatnonzero(artists != UNKNOWN)
     shape = (len(artists), int(artists.max(initial=UNKNOWN)) + 1)
     made_by = sp.csr_matrix((np.ones(len(known), np.float32), (known, artists[known])), shape=shape)
-    plays = (held.holds @ made_by).tocsr()
+    plays = (held.part(first, last).holds @ made_by).tocsr()
     plays.data = np.log2(1 + plays.data)
     return plays
+
+
+def _start(older: Older, artists: Ints, num_artists: int) -> Floats:
+    """(num_artists, width) the older model's vector of each artist, found by a track of it that both know; else zeros."""
+    source = cast(Related, older.source)
+    both = np.flatnonzero((artists != UNKNOWN) & (older.rows != NO_TRACK))
+    start = np.zeros((num_artists, source.artist_vectors.shape[1]), np.float32)
+    start[artists[both]] = source.artist_vectors[source.artists[older.rows[both]]]
+    return start
 
 
 @dataclass(frozen=True)

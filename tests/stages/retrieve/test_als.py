@@ -4,13 +4,14 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from features.domain import SegueError
 from features.interactions import Interactions
-from stages.retrieve import als_training
+from stages.retrieve import als_device, als_training
 from stages.retrieve.als import Als, AlsRecipe
 from stages.retrieve.index import IndexRecipe
 from tests import oracles, worlds
@@ -49,6 +50,15 @@ def factors(rows: int, dim: int, seed: int) -> torch.Tensor:
     return torch.randn(rows, dim, generator=torch.Generator().manual_seed(seed))
 
 
+def improve(plays: sp.csr_matrix, recipe: AlsRecipe, rows: torch.Tensor, columns: torch.Tensor, fixed: int | None = None) -> float:
+    """One half sweep over `rows`, in place; returns the loss without the columns' regularisation."""
+    axes, gram = als_training._axes(columns.T @ columns, recipe.dim)
+    turned = rows @ axes
+    loss = als_training._Side.of(plays, len(rows), recipe, fixed).solve(turned, columns @ axes, gram, recipe)
+    rows.copy_(turned @ axes.T)
+    return loss
+
+
 @QUICK
 @given(
     seeds=st.lists(st.integers(0, NUM_TRACKS - 1), unique=True, min_size=1),
@@ -74,7 +84,7 @@ def test_fold_in_is_the_least_squares_solution(
 def test_enough_conjugate_gradient_steps_solve_every_row(played: list[dict[int, int]], dim: int, seed: int, exponent: float) -> None:
     recipe = AlsRecipe(dim=dim, confidence=3.0, regularization=0.1, frequency_exponent=exponent, cg_steps=3 * dim)
     rows, columns = factors(len(played), dim, seed), factors(NUM_TRACKS, dim, seed + 1)
-    als_training._Side.of(held_of(played).matrix, recipe).solve(rows, columns)
+    improve(held_of(played).matrix, recipe, rows, columns)
     for row, held in zip(rows.numpy(), played, strict=True):
         weight = oracles.als_weight(len(held), NUM_TRACKS, 3.0, 0.1, exponent)
         expected = oracles.als_row({track: float(count) for track, count in held.items()}, columns.numpy(), 3.0, weight)
@@ -88,7 +98,7 @@ def test_biases_are_solved_for_and_their_counterparts_stay_1(played: list[dict[i
     recipe = AlsRecipe(dim=dim, confidence=3.0, regularization=0.1, cg_steps=3 * dim + 3, biases=True)
     rows, columns = factors(len(played), dim + 2, seed), factors(NUM_TRACKS, dim + 2, seed + 1)
     rows[:, dim], columns[:, dim + 1] = 1, 1
-    als_training._Side.of(held_of(played).matrix, recipe, recipe.fixed_of_playlists).solve(rows, columns)
+    improve(held_of(played).matrix, recipe, rows, columns, recipe.fixed_of_playlists)
     others, biases = np.delete(columns.numpy(), dim, axis=1), columns.numpy()[:, dim]
     source = Als(recipe, columns.numpy(), columns.numpy().T @ columns.numpy(), None)  # type: ignore[arg-type]
     for row, held in zip(rows.numpy(), played, strict=True):
@@ -119,11 +129,10 @@ def test_the_loss_is_that_of_hu_koren_and_volinsky_and_never_goes_up(played: lis
     held = held_of(played)
     plays = held.matrix.toarray()
     playlists, tracks = factors(len(played), 3, seed) * 0.1, factors(NUM_TRACKS, 3, seed + 1) * 0.1
-    of_playlists, of_tracks = als_training._Side.of(held.matrix, recipe), als_training._Side.of(held.matrix.T.tocsr(), recipe)
     wholes = []
     for _ in range(6):
-        for side, rows, columns in ((of_playlists, playlists, tracks), (of_tracks, tracks, playlists)):
-            reported = side.solve(rows, columns)
+        for matrix, rows, columns in ((held.matrix, playlists, tracks), (held.matrix.T.tocsr(), tracks, playlists)):
+            reported = improve(matrix, recipe, rows, columns)
             error = oracles.als_loss(plays, playlists.numpy(), tracks.numpy(), 4.0)
             own, others = (
                 sum(
@@ -140,11 +149,14 @@ def test_the_loss_is_that_of_hu_koren_and_volinsky_and_never_goes_up(played: lis
     assert all(later <= earlier * (1 + 1e-5) + 1e-4 for earlier, later in pairwise(wholes))
 
 
-def test_the_reported_loss_falls_on_the_checkerboard() -> None:
+@pytest.mark.parametrize("biases", [False, True])
+def test_the_loss_of_a_fit_never_goes_up(biases: bool) -> None:
     losses: list[float] = []
-    AlsRecipe(dim=8, sweeps=6).fit(board().visible, lambda phase, done, figures: losses.append(figures["loss"]))
-    assert len(losses) == 6
+    recipe = AlsRecipe(dim=8, sweeps=25, biases=biases)
+    recipe.fit(board().visible, lambda phase, done, figures: losses.append(figures["loss"]))
+    assert len(losses) == 25
     assert losses[-1] < losses[0]
+    assert all(later <= earlier * (1 + 1e-6) for earlier, later in pairwise(losses))
 
 
 @pytest.mark.parametrize(("plays", "wanted"), [([1, 30, 1, 1], 1), ([1, 1, 1, 30], 2)])
@@ -159,7 +171,7 @@ def test_a_playlist_folded_in_is_the_playlist_that_was_fitted() -> None:
     recipe = AlsRecipe(dim=4, confidence=10.0, cg_steps=20)
     source = recipe.model_copy(update={"sweeps": 3}).fit(board().visible)
     playlists = torch.zeros(board().held.num_playlists, 4)
-    als_training._Side.of(board().held.matrix, recipe).solve(playlists, torch.from_numpy(source.track_vectors))
+    improve(board().held.matrix, recipe, playlists, torch.from_numpy(source.track_vectors))
     np.testing.assert_allclose(source.query_vectors(board().questions(10)), playlists[:10].numpy(), rtol=1e-3, atol=1e-4)
 
 
@@ -173,12 +185,19 @@ def test_all_seeds_count_and_their_order_does_not() -> None:
     assert np.abs(forth - fewer).max() > 1e-4
 
 
-def test_blocks_do_not_change_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe, asked = AlsRecipe(dim=4, sweeps=3), board().questions()
-    whole = recipe.fit(board().visible)
-    monkeypatch.setattr(als_training, "BLOCK_ENTRIES", 100)
-    in_blocks = recipe.fit(board().visible)
-    np.testing.assert_allclose(in_blocks.query_vectors(asked), whole.query_vectors(asked), rtol=1e-3, atol=1e-4)
+@pytest.mark.parametrize("recipe", [AlsRecipe(dim=4), AlsRecipe(dim=4, biases=True, confidence=3.0)])
+def test_a_device_solves_as_the_loops_do_in_blocks_of_any_size(recipe: AlsRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    matrix = board().held.matrix
+    rows, columns = (factors(count, recipe.width, seed) for seed, count in enumerate(matrix.shape))
+    by_loops, whole, in_blocks = rows.clone(), rows.clone(), rows.clone()
+    loss = improve(matrix, recipe, by_loops, columns, recipe.fixed_of_playlists)
+    monkeypatch.setattr(als_training.parallel, "device", lambda: torch.device("meta"))
+    monkeypatch.setattr(als_training, "solve_blocks", lambda *arrays: als_device.solve_blocks(*arrays[:-1], torch.device("cpu")))
+    assert improve(matrix, recipe, whole, columns, recipe.fixed_of_playlists) == pytest.approx(loss, rel=1e-4)
+    monkeypatch.setattr(als_device, "BLOCK_ENTRIES", 100)
+    assert improve(matrix, recipe, in_blocks, columns, recipe.fixed_of_playlists) == pytest.approx(loss, rel=1e-4)
+    torch.testing.assert_close(whole, by_loops, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(in_blocks, whole, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("plays", [float("inf"), float("nan")])
