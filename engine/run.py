@@ -63,6 +63,10 @@ class Run:
                 refused = re.search(r"\(os error (\d+)\)", str(error))
                 raise (OSError(int(refused[1]), os.strerror(int(refused[1])), str(folder)) if refused else error) from error
 
+    def drop(self, phase: str) -> None:
+        """What was kept of the phase, if anything, is gone."""
+        shutil.rmtree(self.path(phase), ignore_errors=True)
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Makes the folder; nobody else, on this machine at least, runs the same training meanwhile."""

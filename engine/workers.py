@@ -27,6 +27,7 @@ from ray.train.lightgbm import LightGBMTrainer, get_network_params
 from ray.train.torch import TorchTrainer
 
 from engine import fit
+from engine.checkpoints import Checkpoints
 from engine.config import Config
 from engine.pipeline import Pipeline, second_stage
 from engine.run import KeptSource, Run, keep_source
@@ -37,6 +38,7 @@ from features.domain import SegueError
 from features.pairs import Facts
 from features.split import Split
 from stages import parallel
+from stages.past import Past
 from stages.protocols import Report, Retriever, Visible, named, silent, staged
 from stages.rank.examples import Examples
 from stages.rank.fusion import Fusion
@@ -163,10 +165,12 @@ def _fit_source(work: Work, stage: str, name: str, data: Visible, report: Report
     if _on_all_workers(work.run.has(phase)):
         report(name, 1.0, {})
         return
-    source = work.config.sources.recipes()[name].fit(data, named(report, name))
+    steps = Checkpoints(work.run, phase)
+    source = work.config.sources.recipes()[name].fit(replace(data, past=Past(steps)), named(report, name))
     if parallel.worker_rank() == 0:
         keep_source(work.run, phase, source)
     _on_all_workers(True)  # nobody looks for the files before they are there
+    steps.drop()
 
 
 def _weigh(work: Work, split: Split, sources: dict[str, Retriever]) -> None:

@@ -60,7 +60,7 @@ class AlsRecipe(BaseModel):
     half_life: float | None = Field(None, gt=0)
     """Tracks from a playlist's end at which one counts half; null: all count alike. Tables with timestamps are in their order."""
     sweeps: int = Field(12, ge=1)
-    cg_steps: int = Field(3, ge=1)
+    cg_steps: int = Field(2, ge=1)
     index: IndexRecipe = IndexRecipe()
 
     def fit(self, visible: Visible, report: Report = silent) -> Als:

@@ -140,6 +140,18 @@ def test_a_group_goes_on_in_its_middle(
     assert fits[0] == 5
 
 
+@pytest.mark.parametrize(("phase", "share"), [("masked 1 als", 0.25), ("als", 0.75), ("related", 0.5)])
+def test_als_goes_on_from_its_last_sweep(
+    undisturbed: tuple[Manifest, Path, Heard], dataset: Path, out: Path, phase: str, share: float
+) -> None:
+    """Of four sweeps, and of two."""
+    with pytest.raises(RuntimeError, match="power"):
+        at(out, dataset, report=Heard(breaks_at=(phase, share)))
+    heard = Heard()
+    assert at(out, dataset, report=heard).version == undisturbed[0].version
+    assert heard.shares[phase] == [later for later in undisturbed[2].shares[phase] if later > share]
+
+
 def test_the_storage_may_be_elsewhere(dataset: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LambdaMartRecipe, "fit", breaks)
     with pytest.raises(RuntimeError, match="power"):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -9,10 +13,13 @@ from typing import Any
 import lightgbm
 import pytest
 
+from benchmarks.processes import descendants, running
 from engine.artifact import Manifest
+from engine.config import SourcesConfig
 from engine.model import open_model
 from engine.train import train
 from features.domain import Queries, SegueError
+from stages.retrieve.als import AlsRecipe
 from tests.engine.training import CONFIG, DIVERGED, DIVERGES, Heard, make_dataset, ranker_text
 
 Trained = tuple[Manifest, Path, Heard]
@@ -103,3 +110,32 @@ def test_an_error_of_a_worker_is_one_line_without_a_second_try(ray_cluster: Modu
 def test_more_workers_than_cpus_is_one_line(ray_cluster: ModuleType, dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(SegueError, match="expected a cluster of 99 CPUs or more"):
         train(dataset, tmp_path / "artifact", CONFIG, workers=99, report=Heard())
+
+
+LONG = CONFIG.model_copy(update={"sources": SourcesConfig(als=AlsRecipe(dim=32, sweeps=300), only=("als",)), "alternatives": {}})
+"""Sweeps enough that one is under way when the news of another arrives."""
+
+
+class Kills(Heard):
+    """A Report that kills a worker once, as the kernel does that needs memory, when a sweep of `phase` has been made."""
+
+    def __init__(self, phase: str) -> None:
+        super().__init__()
+        self.phase, self.killed, self.at = phase, 0, 0
+
+    def __call__(self, phase: str, share: float, figures: Mapping[str, float]) -> None:
+        super().__call__(phase, share, figures)
+        if phase == self.phase and share < 1 and not self.killed:
+            workers = [process.pid for process in descendants(running(), os.getpid()) if "RayTrainWorker" in process.command]
+            self.killed, self.at = workers[-1], len(self.shares[phase])
+            os.kill(self.killed, signal.SIGKILL)
+
+
+def test_a_worker_killed_in_a_sweep_costs_no_finished_sweep_and_no_loss(ray_cluster: ModuleType, dataset: Path, tmp_path: Path) -> None:
+    undisturbed, heard = Heard(), Kills("als")
+    train(dataset, tmp_path / "undisturbed", LONG, workers=0, report=undisturbed, threads=1)
+    train(dataset, tmp_path / "disturbed", LONG, workers=2, report=heard, threads=1)
+    assert heard.killed
+    [again] = [share for before, share in pairwise(heard.shares["als"]) if share <= before] or [1.0]
+    assert again > heard.shares["als"][heard.at - 1] - 2 / 300
+    assert heard.done["als"]["loss"] == pytest.approx(undisturbed.done["als"]["loss"], rel=1e-5)

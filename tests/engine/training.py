@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -39,16 +40,23 @@ def make_dataset(folder: Path) -> Path:
 
 
 class Heard:
-    """A Report that remembers."""
+    """A Report that remembers; it can be told to end the training."""
 
-    def __init__(self) -> None:
+    def __init__(self, breaks_at: tuple[str, float] | None = None) -> None:
+        """`breaks_at`: a phase and the share of it after which the power is gone."""
         self.done: dict[str, Mapping[str, float]] = {}
         """By finished phase, in the order of the ends, the last figures."""
+        self.shares = defaultdict[str, list[float]](list)
+        """By phase, all that was told."""
+        self._breaks_at = breaks_at
 
     def __call__(self, phase: str, share: float, figures: Mapping[str, float]) -> None:
         assert 0 <= share <= 1
+        self.shares[phase].append(share)
         if share == 1:
             self.done[phase] = dict(figures)
+        if (phase, share) == self._breaks_at:
+            raise RuntimeError("the power is gone")
 
 
 def ranker_text(artifact: Path) -> str:
