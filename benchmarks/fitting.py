@@ -1,0 +1,173 @@
+"""One source fitted in a process of its own: the seconds and the loss of every step, and the memory it took.
+
+Input: a Job as JSON, on the command line. Output: a line of JSON. What is fitted is a share of a dataset's playlists over the
+tracks they hold, so that a smaller share is a smaller world. implicit's ALS is a source like ours, with its loss computed
+between two sweeps, off the clock. Knows no other job.
+
+    python -m benchmarks.fitting '{"dataset": "dataset", "kind": "als", "dim": 64, "steps": 10}'
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from features.catalog import Catalog
+from features.dataset import Dataset
+from features.domain import Floats
+from features.interactions import Interactions
+from stages.protocols import Visible
+from stages.retrieve.als import AlsRecipe
+from stages.retrieve.autoencoder import AutoencoderRecipe
+
+CONFIDENCE, REGULARIZATION = 10.0, 0.1
+"""Of both systems' ALS, whose loss is that of Hu, Koren and Volinsky (2008)."""
+ENTRIES_AT_ONCE = 1_000_000
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to fit on what."""
+
+    dataset: str
+    kind: str
+    """als, autoencoder, implicit"""
+    dim: int
+    steps: int
+    """Sweeps or epochs."""
+    share: float = 1.0
+    """Of the playlists."""
+    threads: int = 2
+    rank: int = 0
+    workers: int = 1
+    rendezvous: str = ""
+    """A file that does not exist yet, where several workers meet."""
+
+
+class Steps:
+    """A Report, or implicit's callback, that takes the time between two steps."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self.losses: list[float] = []
+        self._resumed: float | None = None
+
+    def __call__(self, _: str, done: float, figures: Any) -> None:
+        self.step(figures["loss"])
+
+    def step(self, loss: float | None = None) -> None:
+        """A step has ended; the first one began with what had to be prepared and is not counted."""
+        if self._resumed is not None:
+            self.seconds.append(time.perf_counter() - self._resumed)
+        if loss is not None:
+            self.losses.append(float(loss))
+
+    def resume(self) -> None:
+        self._resumed = time.perf_counter()
+
+
+class Reported(Steps):
+    """Of a source that tells its loss itself."""
+
+    def __call__(self, _: str, done: float, figures: Any) -> None:
+        super().__call__(_, done, figures)
+        self.resume()
+
+
+def visible(job: Job) -> Visible:
+    dataset = Dataset.open(Path(job.dataset))
+    held = dataset.interactions.part(0, max(int(dataset.interactions.num_playlists * job.share), 1))
+    kept, tracks = np.unique(held.tracks, return_inverse=True)
+    compact = replace(held, tracks=tracks.astype(np.int32), num_tracks=len(kept))
+    catalog = Catalog(dataset.catalog.table[kept.tolist()])
+    return Visible(compact, catalog, np.empty((len(kept), 0), np.float32), seed=0, serves=False)
+
+
+def fit(job: Job, data: Visible) -> Steps:
+    if job.kind == "implicit":
+        return _implicit(job, data.interactions)
+    steps = Reported()
+    if job.kind == "als":
+        recipe = AlsRecipe(
+            dim=job.dim, sweeps=job.steps, confidence=CONFIDENCE, regularization=REGULARIZATION / CONFIDENCE, frequency_exponent=0
+        )
+        recipe.fit(data, steps)
+    else:
+        AutoencoderRecipe(dim=job.dim, epochs=job.steps).fit(data, steps)
+    return steps
+
+
+def _implicit(job: Job, held: Interactions) -> Steps:
+    from implicit.cpu.als import AlternatingLeastSquares
+
+    matrix, steps = held.holds, Steps()
+    model = AlternatingLeastSquares(
+        factors=job.dim,
+        alpha=CONFIDENCE,
+        regularization=REGULARIZATION,
+        iterations=job.steps,
+        num_threads=job.threads,
+        random_state=0,
+    )
+
+    def ended(*_: object) -> None:
+        steps.step()
+        steps.losses.append(loss(held, model.user_factors, model.item_factors))
+        steps.resume()
+
+    model.fit(matrix, show_progress=False, callback=ended)
+    return steps
+
+
+def loss(held: Interactions, rows: Floats, columns: Floats) -> float:
+    """The whole loss, plays all 1, from the factors alone: `rows` (num_playlists, dim), `columns` (num_tracks, dim)."""
+    whole = float(np.sum((rows.T.astype(float) @ rows) * (columns.T.astype(float) @ columns)))
+    row_of = np.repeat(np.arange(held.num_playlists), held.lengths())
+    for start in range(0, len(row_of), ENTRIES_AT_ONCE):
+        some = slice(start, start + ENTRIES_AT_ONCE)
+        scores = np.einsum("ij,ij->i", rows[row_of[some]], columns[held.tracks[some]]).astype(float)
+        whole += float(((1 + CONFIDENCE) * (1 - scores) ** 2 - scores**2).sum())
+    return whole + REGULARIZATION * float((rows.astype(float) ** 2).sum() + (columns.astype(float) ** 2).sum())
+
+
+def _resident_mib() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 2**20
+
+
+def main() -> None:
+    job = Job(**json.loads(sys.argv[1]))
+    torch.set_num_threads(job.threads)
+    if job.workers > 1:
+        dist.init_process_group("gloo", init_method=f"file://{job.rendezvous}", rank=job.rank, world_size=job.workers)
+    before = _resident_mib()
+    data = visible(job)
+    began = time.perf_counter()
+    steps = fit(job, data)
+    result = {
+        "job": asdict(job),
+        "playlists": data.interactions.num_playlists,
+        "tracks": data.num_tracks,
+        "entries": len(data.interactions.tracks),
+        "seconds": [round(one, 4) for one in steps.seconds],
+        "losses": steps.losses,
+        "fit_seconds": round(time.perf_counter() - began, 3),
+        "libraries_mib": round(before, 1),
+        "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+    }
+    print(json.dumps(result), flush=True)
+    if job.workers > 1:
+        dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
