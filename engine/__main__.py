@@ -112,7 +112,10 @@ def describe(path: Annotated[Path, typer.Argument(metavar="PATH", help="A datase
         show(heading, values)
 
 
-@app.command(epilog="Example: segue train dataset --out artifact --workers 2")
+@app.command(
+    epilog="Examples: segue train dataset --out artifact --workers 2;  "
+    "RAY_ADDRESS=head:6379 segue train /data/set --out artifact --workers 8 --cpus-per-worker 4 --storage s3://bucket/training"
+)
 def train(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="What `segue ingest` wrote.")],
     out: Annotated[Path, typer.Option(metavar="ARTIFACT", help="The artifact to write; an older artifact is replaced.")],
@@ -120,15 +123,39 @@ def train(
         Path | None, typer.Option(metavar="FILE", help="YAML, or a preset's name; the defaults are those that win on real data.")
     ] = None,
     workers: Annotated[int, typer.Option(min=0, max=1024, help="Ray Train workers; 0 trains in this process, without a cluster.")] = 1,
-    storage: Annotated[Path | None, typer.Option(metavar="DIR", help="Where unfinished work is kept, to resume from.")] = None,
+    cpus_per_worker: Annotated[
+        int | None, typer.Option(min=1, help="CPUs each worker reserves and threads it runs; else all there are, shared out.")
+    ] = None,
+    gpus_per_worker: Annotated[int, typer.Option(min=0, help="GPUs each worker reserves while retrievers are fitted.")] = 0,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PLACE",
+            help="Where unfinished work is kept, to resume from: a path that all workers see, or a URI (s3://, gs://, hdfs://, "
+            "file://); else .segue-train beside the artifact.",
+        ),
+    ] = None,
 ) -> None:
-    """Train both stages with Ray Train and write one artifact. After a failure the same command resumes."""
+    """Train both stages with Ray Train and write one artifact. After a failure the same command resumes.
+
+    The workers are those of the Ray cluster at RAY_ADDRESS, else of this machine; DATASET must be at the same path on every node.
+    """
     from engine.config import read_config
     from engine.train import train as train_model
 
     settings = read_config(config)
     with shown_progress() as progress:
-        manifest = train_model(dataset, out, settings, workers=workers, storage=storage, report=progress)
+        manifest = train_model(
+            dataset,
+            out,
+            settings,
+            workers=workers,
+            storage=storage,
+            report=progress,
+            threads=cpus_per_worker,
+            gpus=gpus_per_worker,
+            say=lambda line: typer.echo(f"segue: {line}", err=True),
+        )
     typer.echo(f"{out}: version {manifest.version}, {len(manifest.sources)} sources, {len(manifest.feature_names)} pair features")
 
 

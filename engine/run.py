@@ -1,20 +1,19 @@
-"""What a training has finished so far, in files: so that it can go on after a failure, and tell how far it is.
+"""What a training has finished so far, in files: so that it can go on after a failure.
 
-Input: what a training is made of, and the results of its phases. Output: a folder whose name is a hash of the former, with
-one folder per finished phase. A phase is written under another name and renamed, so a phase that is there is whole; changed
-data, another config or another number of workers never find it. Knows neither Ray nor what a phase computes.
+Input: what a training is made of, and the results of its phases. Output: a storage whose name is a hash of the former, with
+one folder per finished phase. A phase that is there is whole; changed data, another config or another number of workers never
+find it. Knows neither Ray nor what a phase computes.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,9 +22,8 @@ from safetensors import SafetensorError
 
 from engine.artifact import FORMAT_VERSION as ARTIFACT_VERSION
 from engine.config import Config
-from features.dataset import replaced_whole
-from features.domain import SegueError
-from stages.protocols import Report, Retriever
+from engine.storage import Storage, storage_at
+from stages.protocols import Retriever
 
 FORMAT_VERSION = 2
 """Of the phases' files, and of what the phases compute: raise it when either changes, and no older run is resumed."""
@@ -35,28 +33,28 @@ FILES, SAID = "files", "said.json"
 
 @dataclass(frozen=True)
 class Run:
-    """The folder of one training."""
+    """The phases of one training."""
 
-    folder: Path
-    """Absolute; on a cluster a path that every worker and the driver see."""
+    storage: Storage
 
     @classmethod
-    def of(cls, storage: Path, fingerprint: str, config: Config, workers: int) -> Run:
-        """Below `storage`, under the name of all that decides what the phases compute."""
+    def of(cls, place: Path | str, fingerprint: str, config: Config, workers: int) -> Run:
+        """At `place`, a path or a URI, under the name of all that decides what the phases compute."""
         parts = [FORMAT_VERSION, ARTIFACT_VERSION, fingerprint, config.model_dump(mode="json"), workers]
-        return cls(storage.absolute() / hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:NAME_LENGTH])
-
-    def path(self, phase: str) -> Path:
-        return self.folder / phase
+        return cls(storage_at(place, hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:NAME_LENGTH]))
 
     def has(self, phase: str) -> bool:
         """Whether the phase was finished, now or by an earlier start."""
-        return self.path(phase).is_dir()
+        return self.storage.has(phase)
+
+    def path(self, phase: str) -> Path:
+        """A folder of this machine to read the finished phase from."""
+        return self.storage.path(phase)
 
     @contextmanager
     def keep(self, phase: str) -> Iterator[Path]:
         """A folder to write into, which is the finished phase when the block ends well and is gone when it does not."""
-        with replaced_whole(self.path(phase)) as folder:
+        with self.storage.keep(phase) as folder:
             try:
                 yield folder
             except SafetensorError as error:  # it tells of a full disk in words alone
@@ -64,26 +62,8 @@ class Run:
                 raise (OSError(int(refused[1]), os.strerror(int(refused[1])), str(folder)) if refused else error) from error
 
     def drop(self, phase: str) -> None:
-        """What was kept of the phase, if anything, is gone."""
-        shutil.rmtree(self.path(phase), ignore_errors=True)
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Makes the folder; nobody else, on this machine at least, runs the same training meanwhile."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                found = "another one that has begun and not ended"
-                raise SegueError(f"{self.folder}: expected no other training of this data and config, found {found}") from error
-            yield
-
-    def remove(self) -> None:
-        """All of it, and the storage too when nothing else is in there."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-        with suppress(OSError):
-            self.folder.parent.rmdir()
+        """Forgets the phase, if it was finished."""
+        self.storage.drop(phase)
 
 
 def keep_source(run: Run, phase: str, source: Retriever) -> None:
@@ -107,33 +87,3 @@ class KeptSource:
         shutil.copytree(self.files, folder, dirs_exist_ok=True)
         said: dict[str, Any] = json.loads((self.folder / SAID).read_text(encoding="utf-8"))
         return said
-
-
-@dataclass(frozen=True)
-class Told:
-    """A Report that another process reads: one line of JSON per call."""
-
-    path: Path
-
-    def __call__(self, phase: str, done: float, figures: Mapping[str, float]) -> None:
-        line = json.dumps([phase, done, dict(figures)])
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(f"{line}\n")
-
-
-class Listener:
-    """Passes on what was told since it last listened."""
-
-    def __init__(self, told: Told, report: Report) -> None:
-        self.report = report
-        self._file = told.path.open("w+", encoding="utf-8")  # empties it
-        self._rest = ""
-
-    def listen(self) -> None:
-        *lines, self._rest = (self._rest + self._file.read()).split("\n")
-        for line in lines:
-            phase, done, figures = json.loads(line)
-            self.report(phase, done, figures)
-
-    def close(self) -> None:
-        self._file.close()

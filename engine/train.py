@@ -3,6 +3,7 @@
 Input: a dataset, a config, a number of workers. Output: the artifact, whole or not at all. What is finished is kept in a
 folder until then, so that the same call goes on after a failure or Ctrl-C. Starts a Ray of its own, reachable from this
 machine alone, unless RAY_ADDRESS names a cluster; with 0 workers the same loops run in this process and no Ray is started.
+Only LightGBM's learner listens on every interface while more than one worker grows trees: its address is fixed in its source.
 Ray is imported when it is needed: it reads its environment once. Knows no server.
 """
 
@@ -11,18 +12,17 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from engine.artifact import ArtifactWriter, Manifest
 from engine.config import Config
 from engine.model import Trained, save_model
-from engine.run import KeptSource, Listener, Run, Told
+from engine.run import KeptSource, Run
 from features.dataset import os_errors, read_manifest
 from features.domain import SegueError
 from features.pairs import Facts
@@ -34,11 +34,14 @@ if TYPE_CHECKING:
 STORAGE = ".segue-train"
 OBJECT_STORE = 512 << 20
 """Bytes; the workers pass nothing large through Ray."""
-LISTEN_S = 0.2
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_TRAIN_METRICS_ENABLED": "0", "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5"}
 """Nothing is sent home, no metrics are served, and the end of a group is seen at once."""
-LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "GLOO_SOCKET_IFNAME": "lo" if sys.platform == "linux" else "lo0"}
+_LO = "lo" if sys.platform == "linux" else "lo0"
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "GLOO_SOCKET_IFNAME": _LO, "NCCL_SOCKET_IFNAME": _LO}
 """Ray and torch listen on 127.0.0.1: the first is Ray's switch for machines where a cluster is not wanted."""
+
+
+def _unsaid(_: str) -> None: ...
 
 
 def train(
@@ -47,33 +50,44 @@ def train(
     config: Config,
     *,
     workers: int = 1,
-    storage: Path | None = None,
+    storage: Path | str | None = None,
     report: Report,
     threads: int | None = None,
+    gpus: int = 0,
+    say: Callable[[str], None] = _unsaid,
 ) -> Manifest:
     """Trains on the dataset at `dataset_path` and writes the artifact at `out`; returns its manifest.
 
     `report` is called while the workers run, from a thread of its own. `storage`: where the finished phases are kept until the
-    end, a path that all workers see; a folder beside `out` by default. `threads`: of each worker; the machine's cores shared
-    out by default. Whatever a person can mend is a SegueError or an OSError, and leaves nothing new at `out`.
+    end, a path that all workers see or a URI of a filesystem that pyarrow knows; a folder beside `out` by default. `threads`: of
+    each worker, a CPU of the cluster each; the cluster's CPUs shared out by default. `gpus`: of each worker that fits
+    retrievers. `say` is handed lines that a person should read. Whatever a person can mend is a SegueError or an OSError, and
+    leaves nothing new at `out`.
     """
-    if workers < 0 or (threads is not None and threads < 1):
-        raise SegueError(f"train: expected workers of 0 or more and threads of 1 or more, found {workers} and {threads}")
+    if workers < 0 or gpus < 0 or (threads is not None and threads < 1):
+        found = f"{workers}, {gpus} and {threads}"
+        raise SegueError(f"train: expected workers and GPUs of 0 or more and threads of 1 or more, found {found}")
     _rehearse(out)
     fingerprint = read_manifest(dataset_path).fingerprint
     run = Run.of(storage or out.absolute().parent / STORAGE, fingerprint, config, workers)
-    with run.locked():
+    with closing(run.storage), run.storage.locked():
+        _name_others(run, say)
         os.environ.update(QUIET)
-        with nullcontext(threads or _cores()) if workers == 0 else _cluster(workers, threads) as threads_each:
+        with nullcontext(threads or _cores()) if workers == 0 else _cluster(workers, threads, gpus) as threads_each:
             from engine.workers import Work
 
-            told = report if workers == 0 else Told(run.path("progress.jsonl"))
-            work = Work(dataset_path.absolute(), fingerprint, run, config, max(workers, 1), threads_each, told)
-            with _heard(told, report), _torch_threads():
+            with nullcontext(report) if workers == 0 else _heard(report) as told, _torch_threads():
+                work = Work(dataset_path.absolute(), fingerprint, run, config, max(workers, 1), threads_each, told, gpus)
                 _launch_all(work, here=workers == 0)
         manifest = _write(work, out)
-        run.remove()
+        run.storage.remove()
     return manifest
+
+
+def _name_others(run: Run, say: Callable[[str], None]) -> None:
+    """What other trainings left is theirs: nothing here removes it, but nobody else would ever mention it."""
+    for address, size in run.storage.others().items():
+        say(f"{address}: {size / 2**20:,.1f} MiB of another training, of other data or settings. Delete it if nobody will go on with it")
 
 
 class _Rehearsal(Exception):
@@ -91,10 +105,10 @@ def _cores() -> int:
 
 
 @contextmanager
-def _cluster(workers: int, threads: int | None) -> Iterator[int]:
+def _cluster(workers: int, threads: int | None, gpus: int) -> Iterator[int]:
     """The Ray this process is connected to, that of RAY_ADDRESS, or one started here and stopped at the end.
 
-    Yields the threads of each worker: no more than its share of the cluster's CPUs.
+    Yields the threads of each worker: as many as were asked for, or as many as there is room for.
     """
     address = os.environ.get("RAY_ADDRESS")
     if not address:
@@ -105,13 +119,29 @@ def _cluster(workers: int, threads: int | None) -> Iterator[int]:
     try:
         if not connected:
             _connect(address, max(_cores(), workers * (threads or 1)))
-        share = int(ray.cluster_resources().get("CPU", 0)) // workers  # type: ignore[no-untyped-call]
-        if not share:
-            raise SegueError(f"train: expected a cluster of {workers} CPUs or more, found fewer. Ask for fewer workers")
-        yield min(threads or share, share)
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+        most = threads or int(max(node.get("CPU", 0) for node in nodes))
+        least = threads or 1
+        share = next((cpus for cpus in range(most, least - 1, -1) if room(nodes, cpus, gpus) >= workers), None)
+        if share is None:
+            asked = f"{workers} workers of {least} CPUs{f' and {gpus} GPUs' if gpus else ''} each"
+            found = f"one of {len(nodes)} nodes with room for {room(nodes, least, gpus)}"
+            raise SegueError(f"train: expected a cluster with room for {asked}, found {found}. Ask for less, or add nodes first")
+        yield share
     finally:
         if not connected:
             ray.shutdown()
+
+
+def room(nodes: Sequence[dict[str, float]], cpus: int, gpus: int) -> int:
+    """How many workers of so many CPUs and GPUs fit on the nodes, each on one of them."""
+    return sum(int(min(node.get("CPU", 0) // cpus, node.get("GPU", 0) // gpus if gpus else float("inf"))) for node in nodes)
+
+
+def _heard(report: Report) -> Any:
+    from engine.progress import heard
+
+    return heard(report)
 
 
 def _connect(address: str | None, cpus: int) -> None:
@@ -178,29 +208,6 @@ def _causes(error: object) -> Iterator[object]:
     for cause in (*inside, *getattr(error, "worker_failures", {}).values()):
         if isinstance(cause, BaseException):
             yield from _causes(cause)
-
-
-@contextmanager
-def _heard(told: Report, report: Report) -> Iterator[None]:
-    """Passes on to `report` what the workers tell, until the block ends."""
-    if not isinstance(told, Told):
-        yield
-        return
-    listener, ended = Listener(told, report), threading.Event()
-
-    def listen() -> None:
-        while not ended.wait(LISTEN_S):
-            listener.listen()
-
-    thread = threading.Thread(target=listen, name="progress", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-        listener.listen()
-        listener.close()
 
 
 @contextmanager

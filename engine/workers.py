@@ -1,6 +1,6 @@
 """What the workers of a training do, and how Ray Train starts them: one group fits the retrievers, one the ranker.
 
-Input: a dataset on a path all workers see, a config, the run's folder. Output: finished phases in that folder. The maths is
+Input: a dataset on a path all workers see, a config, the run's storage. Output: finished phases there. The maths is
 that of `engine.fit` and lives in the stages, through torch's process group and LightGBM's own network; Ray starts the
 workers, joins them and starts them again. A finished phase is skipped, so a group that is started again goes on where it was.
 Knows no artifact.
@@ -14,8 +14,9 @@ import json
 import re
 import socket
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ import ray.train.collective
 import torch
 from ray.train import UserCallback
 from ray.train.lightgbm import LightGBMTrainer, get_network_params
-from ray.train.torch import TorchTrainer
+from ray.train.torch import TorchConfig, TorchTrainer
 
 from engine import fit
 from engine.checkpoints import Checkpoints
@@ -32,6 +33,7 @@ from engine.config import Config
 from engine.pipeline import Pipeline, second_stage
 from engine.run import KeptSource, Run, keep_source
 from engine.settle import Settled, settle
+from engine.storage import without_secrets
 from engine.weigh import weigh
 from features.dataset import Dataset
 from features.domain import SegueError
@@ -52,6 +54,8 @@ ATTEMPTS = 2
 """How often a group that lost a worker is started again."""
 LASTING = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 """What the system refuses today it refuses again."""
+CPU_AND_GPU = "cpu:gloo,cuda:nccl"
+"""Most of what the workers send each other is in main memory, which Ray's own choice for GPUs does not carry."""
 ABORT_S = 15
 """Seconds a group gets to stop in order."""
 _API: Any = ray.train
@@ -73,12 +77,17 @@ class Work:
     """Of each worker."""
     report: Report
     """Called on worker 0 alone."""
+    gpus: int = 0
+    """Of each worker that fits retrievers."""
 
     def open_dataset(self) -> Dataset:
-        """The dataset the training began with; a worker that does not see the run's folder is told of here as well."""
-        if not self.run.folder.is_dir():
-            found = f"none on {socket.gethostname()}"
-            raise SegueError(f"{self.run.folder}: expected a folder that all workers see, found {found}. Give a shared storage path")
+        """The dataset the training began with; a worker that does not see it, or the run's storage, is told of here."""
+        found = f"none on {socket.gethostname()}"
+        if not self.run.storage.begun():
+            storage = without_secrets(self.run.storage.address(""))
+            raise SegueError(f"{storage}: expected a storage that all workers see, found {found}. Give --storage a shared path or a URI")
+        if not self.dataset.exists():
+            raise SegueError(f"{self.dataset}: expected the dataset at this path on every node, found {found}. Put it on a shared path")
         dataset = Dataset.open(self.dataset)
         if dataset.fingerprint != self.fingerprint:
             raise SegueError(
@@ -272,6 +281,17 @@ class _NoSecondTry(UserCallback):
 Loop = Callable[[dict[str, Work]], None]
 
 
+def _tidily(loop: Loop) -> Loop:
+    """What a worker fetched for itself is gone when its loop ends: Ray kills the process then."""
+
+    @wraps(loop)
+    def run(settings: dict[str, Work]) -> None:
+        with closing(settings["work"].run.storage):
+            loop(settings)
+
+    return run
+
+
 def _start_of(loop: Loop) -> str:
     """The phase from the launch of a group to the first line of its loop."""
     return f"{loop.__name__.removeprefix('fit_')} start"
@@ -283,13 +303,17 @@ def launch(trainer: type[TorchTrainer] | type[LightGBMTrainer], loop: Loop, work
     Ctrl-C is a KeyboardInterrupt, after the group was stopped.
     """
     work.report(_start_of(loop), 0.0, {})
-    group: Any = trainer(
-        loop,
+    gpus = work.gpus if trainer is TorchTrainer and not here else 0
+    started: Any = partial(trainer, torch_config=TorchConfig(backend=CPU_AND_GPU)) if gpus else trainer
+    group = started(
+        _tidily(loop),
         train_loop_config={"work": work},
-        scaling_config=_API.ScalingConfig(num_workers=0 if here else work.workers, resources_per_worker={"CPU": work.threads}),
+        scaling_config=_API.ScalingConfig(
+            num_workers=0 if here else work.workers, use_gpu=gpus > 0, resources_per_worker={"CPU": work.threads, "GPU": gpus}
+        ),
         run_config=_API.RunConfig(
             name=loop.__name__,
-            storage_path=str(work.run.folder / "ray"),
+            storage_path=work.run.storage.address("ray"),
             failure_config=_API.FailureConfig(max_failures=ATTEMPTS, controller_failure_limit=ATTEMPTS),
             logging_config=_API.LoggingConfig("ERROR"),
             callbacks=[_NoSecondTry()],

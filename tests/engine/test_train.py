@@ -7,18 +7,22 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from ray.exceptions import PendingCallsLimitExceeded
 
 from engine import fit
 from engine.artifact import Manifest
 from engine.config import Config
 from engine.model import KnownPlaylists, save_model
-from engine.run import KeptSource, Listener, Run, Told
-from engine.train import STORAGE, train
+from engine.progress import HELD, Board, Told
+from engine.run import KeptSource, Run
+from engine.storage import Local
+from engine.train import STORAGE, room, train
 from features.dataset import Dataset, read_manifest
 from features.domain import SegueError
 from stages.protocols import silent
@@ -120,7 +124,7 @@ def test_what_was_finished_is_skipped(
     assert not set(skipped) & set(heard.done)
     assert manifest.version == undisturbed[0].version
     assert ranker_text(out) == ranker_text(undisturbed[1])
-    assert not run.folder.exists()
+    assert not run.storage.begun()
 
 
 def test_a_group_goes_on_in_its_middle(
@@ -189,7 +193,7 @@ def test_a_place_that_cannot_hold_an_artifact_is_told_of_first(dataset: Path, tm
         at(tmp_path, dataset)
 
 
-@pytest.mark.parametrize("more", [{"workers": -1}, {"threads": 0}])
+@pytest.mark.parametrize("more", [{"workers": -1}, {"threads": 0}, {"gpus": -1}])
 def test_odd_numbers_are_refused(dataset: Path, out: Path, more: dict[str, int]) -> None:
     with pytest.raises(SegueError, match=f"found .*{next(iter(more.values()))}"):
         at(out, dataset, **more)
@@ -224,17 +228,17 @@ def test_a_full_disk_is_one_error_and_no_half_artifact(
 
 
 def test_two_trainings_of_the_same_do_not_meet(dataset: Path, out: Path) -> None:
-    with run_of(out, dataset).locked(), pytest.raises(SegueError, match="expected no other training"):
+    with run_of(out, dataset).storage.locked(), pytest.raises(SegueError, match="expected no other training"):
         at(out, dataset)
 
 
 def test_a_phase_that_failed_is_not_there(tmp_path: Path) -> None:
     run = Run.of(tmp_path, "one", CONFIG, 1)
-    with run.locked():
+    with run.storage.locked():
         with pytest.raises(FileNotFoundError), run.keep("masked 1/als") as folder:
             shutil.copytree(tmp_path / "nowhere", folder / "half")
         assert not run.has("masked 1/als")
-        assert [entry.name for entry in run.folder.iterdir()] == ["lock"]
+        assert [entry.name for entry in Path(run.storage.address("")).iterdir()] == ["lock"]
 
 
 def test_a_kept_source_says_what_it_said(tmp_path: Path) -> None:
@@ -246,21 +250,39 @@ def test_a_kept_source_says_what_it_said(tmp_path: Path) -> None:
     assert [entry.name for entry in (tmp_path / "copy").iterdir()] == ["numbers.npy"]
 
 
-def test_what_is_told_is_heard_once(tmp_path: Path) -> None:
-    told, heard = Told(tmp_path / "progress.jsonl"), []
-    told("of an earlier start", 1.0, {})
-    listener = Listener(told, lambda *call: heard.append(call))
-    told("als", 0.5, {"loss": float("nan")})
-    with told.path.open("a") as file:
-        file.write('["als", 1')
-    listener.listen()
-    with told.path.open("a") as file:
-        file.write(".0, {}]\n")
-    listener.listen()
-    listener.listen()
-    listener.close()
-    assert [call[:2] for call in heard] == [("als", 0.5), ("als", 1.0)]
-    assert np.isnan(heard[0][2]["loss"])
+def test_a_worker_waits_for_nobody_to_listen() -> None:
+    board, heard = Board(), []
+    for call in range(HELD + 5):
+        board.tell("als", call / 2000, {"loss": float("nan")})
+    heard += board.hear()
+    assert [heard[0][1], heard[-1][1], len(heard)] == [5 / 2000, (HELD + 4) / 2000, HELD]
+    assert board.hear() == []
+
+
+def test_too_many_calls_under_way_are_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PendingCallsLimitExceeded("full")
+
+    Told(SimpleNamespace(tell=SimpleNamespace(remote=refuse)))("als", 1.0, {})
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "expected"),
+    [(1, 0, 10), (3, 0, 2), (4, 0, 2), (5, 0, 0), (1, 1, 2), (2, 2, 1), (1, 3, 0)],
+)
+def test_a_worker_is_on_one_node(cpus: int, gpus: int, expected: int) -> None:
+    assert room([{"CPU": 4.0}, {"CPU": 4.0, "GPU": 2.0}, {"CPU": 2.0, "memory": 1e9}, {}], cpus, gpus) == expected
+
+
+def test_others_are_named_and_left(dataset: Path, out: Path) -> None:
+    other = Run.of(out.parent / STORAGE, "other", CONFIG, 1)
+    with other.storage.locked(), other.keep("masked 1/als") as folder:
+        (folder / "rows").write_bytes(bytes(3 << 20))
+    (out.parent / STORAGE / "mine").mkdir()
+    said: list[str] = []
+    at(out, dataset, say=said.append)
+    assert [line.split(" of another training")[0] for line in said] == [f"{other.storage.address('')}: 3.0 MiB"]
+    assert other.has("masked 1/als")
 
 
 def test_every_query_is_one_workers(dataset: Path) -> None:
@@ -279,7 +301,7 @@ def test_rankers_that_differ_are_told_of(
 
     shutil.copytree(undisturbed[1] / "ranker", tmp_path / "ranker")
     (tmp_path / "ranker" / workers.FIGURES).write_text("{}")
-    ranker, _ = workers.open_ranker(Run(tmp_path), 1)
+    ranker, _ = workers.open_ranker(Run(Local(tmp_path)), 1)
     monkeypatch.setattr("ray.train.collective.broadcast_from_rank_zero", lambda own: "another " + own)
     with pytest.raises(SegueError, match=r"expected all workers to end with the model of sha256 another.*on worker 1"):
         workers._require_same(ranker, 1)

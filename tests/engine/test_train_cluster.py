@@ -108,7 +108,7 @@ def test_an_error_of_a_worker_is_one_line_without_a_second_try(ray_cluster: Modu
 
 
 def test_more_workers_than_cpus_is_one_line(ray_cluster: ModuleType, dataset: Path, tmp_path: Path) -> None:
-    with pytest.raises(SegueError, match="expected a cluster of 99 CPUs or more"):
+    with pytest.raises(SegueError, match="room for 99 workers of 1 CPUs each, found one of 1 nodes with room for 4"):
         train(dataset, tmp_path / "artifact", CONFIG, workers=99, report=Heard())
 
 
@@ -139,3 +139,8 @@ def test_a_worker_killed_in_a_sweep_costs_no_finished_sweep_and_no_loss(ray_clus
     [again] = [share for before, share in pairwise(heard.shares["als"]) if share <= before] or [1.0]
     assert again > heard.shares["als"][heard.at - 1] - 2 / 300
     assert heard.done["als"]["loss"] == pytest.approx(undisturbed.done["als"]["loss"], rel=1e-5)
+
+
+def test_more_gpus_than_there_are_is_one_line(ray_cluster: ModuleType, dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(SegueError, match="2 workers of 1 CPUs and 8 GPUs each, found one of 1 nodes with room for 0"):
+        train(dataset, tmp_path / "artifact", CONFIG, workers=2, gpus=8, report=Heard(), threads=1)

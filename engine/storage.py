@@ -1,0 +1,327 @@
+"""Where a training keeps its finished phases: in a folder that every worker sees, or behind a URI.
+
+Input: folders to be kept, by name. Output: the same folders, whole, to any process that asks. A folder on a filesystem is
+finished by a rename. An object store has none: there the files are written first, under a name never used before, then a
+small object that lists them; without it nothing is there. Knows neither Ray nor what a phase is.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import re
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+from uuid import uuid4
+
+import pyarrow
+from pyarrow import fs
+
+from features.dataset import os_errors, replaced_whole
+from features.domain import SegueError
+
+URI = re.compile(r"[a-z][a-z0-9+.-]*://")
+COMPLETE, BEGUN = "complete.json", "begun"
+"""What finishes a folder behind a URI; what stands in a storage from the first moment."""
+LOCK = "lock"
+CHUNK = 64 << 20
+"""Bytes copied at once."""
+PATIENCE_S = 60
+"""How long Google's client asks again for what it cannot reach; by itself a quarter of an hour."""
+MEND = "Check that the address is right, and that this machine may read and write there"
+
+
+class Storage(Protocol):
+    """Named folders of one training; what cannot be read or written is an OSError that says where."""
+
+    def has(self, name: str) -> bool:
+        """Whether the folder was finished, by whomever."""
+
+    def keep(self, name: str) -> AbstractContextManager[Path]:
+        """A folder to write into, which is `name` when the block ends well and is gone when it does not."""
+
+    def path(self, name: str) -> Path:
+        """Where this process reads the finished folder, until `close`."""
+
+    def drop(self, name: str) -> None:
+        """The folder is not there any more, if it was."""
+
+    def address(self, name: str) -> str:
+        """What another program is told that is to write a folder of its own beside these."""
+
+    def begun(self) -> bool:
+        """Whether this process sees what `locked` made."""
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Makes the storage, so that it is known to be writable; keeps others out as far as its kind can."""
+
+    def others(self) -> Mapping[str, int]:
+        """The storages beside this one, with their bytes: of other trainings, under way or left."""
+
+    def close(self) -> None:
+        """Removes what this process copied for itself."""
+
+    def remove(self) -> None:
+        """All of it."""
+
+
+def storage_at(place: Path | str, name: str) -> Storage:
+    """The storage `name` at `place`, a path or a URI; SegueError where it can be neither."""
+    if URI.match(str(place)):
+        return Remote(_joined(str(place), name))
+    return Local(Path(place).absolute() / name)
+
+
+@dataclass(frozen=True)
+class Local:
+    """A folder: a phase is read where it was written."""
+
+    folder: Path
+    """Absolute; on a cluster a path that every worker and the driver see."""
+
+    def has(self, name: str) -> bool:
+        return self.path(name).is_dir()
+
+    def keep(self, name: str) -> AbstractContextManager[Path]:
+        return replaced_whole(self.path(name))
+
+    def path(self, name: str) -> Path:
+        return self.folder / name
+
+    def drop(self, name: str) -> None:
+        """By a rename, for half a folder is none."""
+        if not self.has(name):
+            return
+        gone = Path(tempfile.mkdtemp(prefix=".", dir=self.folder))
+        self.path(name).rename(gone / "old")
+        shutil.rmtree(gone)
+
+    def address(self, name: str) -> str:
+        return str(self.folder / name)
+
+    def begun(self) -> bool:
+        return self.folder.is_dir()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Nobody else, on this machine at least, has the same storage meanwhile."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / LOCK).open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                found = "another one that has begun and not ended"
+                raise SegueError(f"{self.folder}: expected no other training of this data and config, found {found}") from error
+            yield
+
+    def others(self) -> Mapping[str, int]:
+        beside = (lock.parent for lock in sorted(self.folder.parent.glob(f"*/{LOCK}")))
+        return {str(folder): _bytes_in(folder) for folder in beside if _alike(folder.name, self.folder.name)}
+
+    def close(self) -> None:
+        """Nothing was copied."""
+
+    def remove(self) -> None:
+        """The folder around it too when nothing else is in there."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        with suppress(OSError):
+            self.folder.parent.rmdir()
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A place behind a URI: a phase is written and read in a folder of this process, and copied there and back.
+
+    Nothing locks it. Two trainings of the same data and config at once hinder each other only at the end: each phase is of one
+    of them as a whole, and both make the same, but what the first one removes the second one makes again or misses.
+    Travels to other processes as its URI, and every process has its own copies, below TMPDIR.
+    """
+
+    uri: str
+
+    def __reduce__(self) -> tuple[type[Remote], tuple[str]]:
+        return Remote, (self.uri,)
+
+    @cached_property
+    def _place(self) -> tuple[Any, str]:
+        """The filesystem, and the path on it."""
+        with _told_of(self.uri):
+            try:
+                files, path = fs.FileSystem.from_uri(_patient(self.uri))
+            except (ValueError, ImportError) as error:
+                found = " ".join(str(error).split())
+                raise SegueError(
+                    f"{without_secrets(self.uri)}: expected a path, or a URI such as s3://bucket/folder, gs://bucket/folder, "
+                    f"hdfs://host/folder or file:///folder, found one that is not understood: {found}"
+                ) from error
+        return files, path.rstrip("/")
+
+    @cached_property
+    def _copies(self) -> Path:
+        return Path(tempfile.mkdtemp(prefix="segue-train-"))
+
+    def has(self, name: str) -> bool:
+        return self._complete(name) is not None
+
+    @contextmanager
+    def keep(self, name: str) -> Iterator[Path]:
+        version = uuid4().hex
+        made = self._copies / version
+        made.mkdir()
+        try:
+            with os_errors(made):
+                yield made
+            self._upload(made, name, version)
+        except BaseException:
+            shutil.rmtree(made, ignore_errors=True)
+            raise
+
+    def _upload(self, made: Path, name: str, version: str) -> None:
+        """What was of that name before stays until the new one is there, then it goes."""
+        files, root = self._place
+        with _told_of(self.address(name)):
+            try:
+                files.create_dir(f"{root}/{name}/{version}")
+                # Arrow's own threads can lock up in an upload to S3.
+                fs.copy_files(str(made), f"{root}/{name}/{version}", destination_filesystem=files, chunk_size=CHUNK, use_threads=False)
+                with files.open_output_stream(f"{root}/{name}/{COMPLETE}") as marker:
+                    marker.write(json.dumps({"version": version, "files": _sizes(made)}).encode())
+            except BaseException:
+                with suppress(OSError, pyarrow.ArrowException):
+                    files.delete_dir(f"{root}/{name}/{version}")
+                raise
+            for entry in files.get_file_info(fs.FileSelector(f"{root}/{name}")):
+                if entry.type == fs.FileType.Directory and entry.base_name != version:
+                    files.delete_dir(entry.path)
+
+    def path(self, name: str) -> Path:
+        complete = self._complete(name)
+        if complete is None:
+            raise FileNotFoundError(errno.ENOENT, f"expected the finished {name}, found none. Train again", without_secrets(self.uri))
+        copy: Path = self._copies / complete["version"]
+        if not copy.is_dir():
+            self._fetch(name, complete, copy)
+        return copy
+
+    def _fetch(self, name: str, complete: dict[str, Any], copy: Path) -> None:
+        files, root = self._place
+        with tempfile.TemporaryDirectory(dir=self._copies) as workplace, _told_of(self.address(name)):
+            made = Path(workplace) / "new"
+            made.mkdir()
+            fs.copy_files(f"{root}/{name}/{complete['version']}", str(made), source_filesystem=files, chunk_size=CHUNK)
+            found = _sizes(made)
+            if found != complete["files"]:
+                raise OSError(f"expected files of the sizes {complete['files']}, found {found}")
+            made.rename(copy)
+
+    def _complete(self, name: str) -> dict[str, Any] | None:
+        files, root = self._place
+        with _told_of(self.address(name)):
+            marker = f"{root}/{name}/{COMPLETE}"
+            if files.get_file_info(marker).type != fs.FileType.File:
+                return None
+            with files.open_input_stream(marker) as stream:
+                said: dict[str, Any] = json.loads(stream.read())
+            return said
+
+    def drop(self, name: str) -> None:
+        """First what finishes it, for half a folder is none."""
+        files, root = self._place
+        if not self.has(name):
+            return
+        with _told_of(self.address(name)):
+            files.delete_file(f"{root}/{name}/{COMPLETE}")
+            files.delete_dir(f"{root}/{name}")
+
+    def address(self, name: str) -> str:
+        return _joined(self.uri, name)
+
+    def begun(self) -> bool:
+        files, root = self._place
+        with _told_of(self.uri):
+            return bool(files.get_file_info(f"{root}/{BEGUN}").type == fs.FileType.File)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Locks nobody out."""
+        files, root = self._place
+        with _told_of(self.uri):
+            files.create_dir(root)
+            with files.open_output_stream(f"{root}/{BEGUN}") as stream:
+                stream.write(socket.gethostname().encode())
+        yield
+
+    def others(self) -> Mapping[str, int]:
+        files, root = self._place
+        with _told_of(self.uri):
+            beside = files.get_file_info(fs.FileSelector(root.rpartition("/")[0]))
+            alike = [entry.path for entry in beside if _alike(entry.base_name, root.rpartition("/")[2])]
+            return {path: sum(info.size or 0 for info in files.get_file_info(fs.FileSelector(path, recursive=True))) for path in alike}
+
+    def close(self) -> None:
+        """What is asked for later is copied again."""
+        shutil.rmtree(self.__dict__.pop("_copies", ""), ignore_errors=True)
+
+    def remove(self) -> None:
+        """The folder around it stays: it may be the bucket."""
+        self.close()
+        files, root = self._place
+        with suppress(OSError, pyarrow.ArrowException):
+            files.delete_dir(root)
+
+
+def without_secrets(uri: str) -> str:
+    """The URI as it may be shown: keys can stand before the host and behind the path."""
+    return re.sub(r"\?.*", "", re.sub(r"//[^/@]*@", "//", uri, count=1))
+
+
+def _joined(uri: str, name: str) -> str:
+    """The settings that some URIs have behind the path stay behind it."""
+    path, mark, settings = uri.partition("?")
+    return f"{path.rstrip('/')}/{name}{mark}{settings}"
+
+
+def _patient(uri: str) -> str:
+    if not uri.startswith(("gs://", "gcs://")) or "retry_limit_seconds=" in uri:
+        return uri
+    return f"{uri}{'&' if '?' in uri else '?'}retry_limit_seconds={PATIENCE_S}"
+
+
+def _alike(name: str, own: str) -> bool:
+    """Whether it is the name of another training's storage; beside it may be anything."""
+    return name != own and re.fullmatch(f"[0-9a-f]{{{len(own)}}}", name) is not None
+
+
+def _bytes_in(folder: Path) -> int:
+    """Of a folder that may be written to meanwhile."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                total += (Path(place) / name).stat().st_size
+    return total
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    return {file.relative_to(folder).as_posix(): file.stat().st_size for file in sorted(folder.rglob("*")) if file.is_file()}
+
+
+@contextmanager
+def _told_of(place: str) -> Iterator[None]:
+    """What goes wrong with another machine is an OSError of one line that names the place."""
+    try:
+        yield
+    except (OSError, pyarrow.ArrowException) as error:
+        reason = " ".join(str(error).split())
+        number = getattr(error, "errno", None)
+        reason = reason.removeprefix(f"[Errno {number}] ")
+        raise OSError(number or errno.EIO, reason if number else f"{reason}. {MEND}", without_secrets(place)) from error
