@@ -227,7 +227,8 @@ def _check_tracks(path: Path, dataset: Dataset, manifest: DatasetManifest) -> No
     tracks = dataset.interactions.tracks
     _check(path, "tracks", manifest.num_tracks, len(dataset.vocabulary))
     _check(path, "described tracks", manifest.num_tracks, len(dataset.catalog))
-    _check(path, "interactions of known tracks", len(tracks), int(((tracks >= 0) & (tracks < manifest.num_tracks)).sum()))
+    known = int((tracks.view(np.uint32) < manifest.num_tracks).sum())  # as unsigned, a negative index is too large as well
+    _check(path, "interactions of known tracks", len(tracks), known)
 
 
 def _check(path: Path, what: str, expected: int, found: int) -> None:

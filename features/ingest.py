@@ -31,7 +31,7 @@ from features.dataset import (
     replaced_whole,
 )
 from features.domain import SegueError
-from features.parallel import cores, done_by_processes
+from features.pool import cores, done_by_processes
 from features.schema import (
     CATALOG,
     INTERACTIONS,

@@ -27,7 +27,7 @@ import pyarrow as pa
 
 from features.dataset import replaced_whole
 from features.domain import SegueError
-from features.parallel import cores, done_by_processes
+from features.pool import cores, done_by_processes
 
 Indices = npt.NDArray[np.int64]
 Random = np.random.Generator
@@ -154,10 +154,10 @@ class Groups:
         """`owner` (num_tracks,), sorted."""
         return cls(cumulated[np.searchsorted(owner, np.arange(owner[-1] + 2))], cumulated)
 
-    def draw(self, owners: Indices, random: Random) -> Indices:
-        """For each of `owners` one of its tracks, by popularity."""
+    def draw(self, owners: Indices, points: npt.NDArray[np.float64]) -> Indices:
+        """For each of `owners` one of its tracks, by popularity: the one at this point (0…1) of their weights."""
         low, high = self.bounds[owners], self.bounds[owners + 1]
-        point = low + random.random(len(owners)) * (high - low)
+        point = low + points * (high - low)
         return np.clip(np.searchsorted(self.cumulated, point, side="right") - 1, 0, len(self.cumulated) - 2)
 
 
@@ -241,7 +241,7 @@ def _playlists(world: World, lengths: Indices, random: Random) -> Playlists:
     """Playlists of about these lengths (a small world runs out of different tracks), each without repeats."""
     drawn = lengths * 5 // 2 + 10
     owner = np.repeat(np.arange(len(lengths)), drawn)
-    scene = world.scene[world.of_all.draw(np.zeros_like(lengths), random)]
+    scene = world.scene[world.of_all.draw(np.zeros_like(lengths), random.random(len(lengths)))]
     tracks = _runs(world, _heads(world, scene, owner, random), owner, random)
     held = pl.DataFrame({"owner": owner, "track": tracks}).unique(maintain_order=True)
     held = held.filter(pl.int_range(pl.len()).over("owner") < pl.Series(lengths)[held["owner"].to_numpy()])
@@ -262,7 +262,8 @@ def _heads(world: World, scene: Indices, owner: Indices, random: Random) -> Indi
         (world.of_all, np.zeros_like(scene)),
     ]
     for i, (groups, of_playlist) in enumerate(choices):
-        tracks[kind == i] = groups.draw(of_playlist[owner[kind == i]], random)
+        owners = of_playlist[owner[kind == i]]
+        tracks[kind == i] = groups.draw(owners, random.random(len(owners)))
     return tracks
 
 
@@ -270,7 +271,10 @@ def _runs(world: World, heads: Indices, owner: Indices, random: Random) -> Indic
     """A third of the tracks go on with the artist of the one before."""
     goes_on = (random.random(len(heads)) < 0.35) & (owner == np.append(-1, owner[:-1]))
     head = np.maximum.accumulate(np.where(goes_on, 0, np.arange(len(heads))))
-    return np.where(goes_on, world.of_artists.draw(world.artist[heads[head]], random), heads)
+    points = random.random(len(heads))
+    tracks = heads.copy()
+    tracks[goes_on] = world.of_artists.draw(world.artist[heads[head[goes_on]]], points[goes_on])
+    return tracks
 
 
 def _lengths(count: int, random: Random) -> Indices:

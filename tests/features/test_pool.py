@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from features.domain import SegueError
-from features.parallel import done_by_processes
+from features.pool import done_by_processes
 
 ROOT = Path(__file__).parents[2]
 
@@ -88,8 +88,8 @@ def test_processes_do_not_outlive_the_one_that_asked(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text("""if True:
         import os
-        from features.parallel import done_by_processes
-        from tests.features.test_parallel import own_pid
+        from features.pool import done_by_processes
+        from tests.features.test_pool import own_pid
         with done_by_processes(own_pid, range(10**9), 2) as results:
             print(next(results), next(results), flush=True)
             os.kill(os.getpid(), 9)

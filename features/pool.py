@@ -22,7 +22,7 @@ from features.domain import SegueError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_PROGRAM = "from features.parallel import answer; answer()"
+_PROGRAM = "from features.pool import answer; answer()"
 
 
 def cores() -> int:
