@@ -77,13 +77,14 @@ class Interactions:
 
     def of_playlists(self, rows: Ints) -> Interactions:
         """Those of the playlists `rows` (m,), in that order, over the same tracks."""
-        kept = [np.arange(self.offsets[row], self.offsets[row + 1]) for row in rows.tolist()]
-        entries = np.concatenate([np.empty(0, np.int64), *kept])
+        lengths = self.lengths()[rows]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        entries = np.arange(offsets[-1]) + np.repeat(self.offsets[rows] - offsets[:-1], lengths)
         return replace(
             self,
             tracks=self.tracks[entries],
             plays=self.plays[entries],
-            offsets=np.concatenate([[0], np.cumsum(self.lengths()[rows])]).astype(np.int64),
+            offsets=offsets,
             titles=tuple(self.titles[row] for row in rows.tolist()),
             followers=self.followers[rows],
         )

@@ -58,3 +58,15 @@ def test_followers_are_zero_where_nobody_said() -> None:
     known = held_of([{3: 1}], ["one", "none"], 4, np.array([7, 2], np.int32))
     assert known.followers.tolist() == [7, 2]
     assert worlds.interactions([[1], [2]], 3).followers.tolist() == [0, 0]
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=ROWS, seed=st.integers(0, 9))
+def test_some_playlists_in_any_order_are_those_of_all(rows: list[dict[int, int]], seed: int) -> None:
+    held = held_of(rows, [f"list {i}" for i in range(len(rows))], 10, np.arange(len(rows), dtype=np.int32))
+    chosen = np.random.default_rng(seed).permutation(len(rows))[: len(rows) * 2 // 3].astype(np.int32)
+    some = held.of_playlists(chosen)
+    assert [some.tracks_of(i).tolist() for i in range(len(chosen))] == [held.tracks_of(row).tolist() for row in chosen]
+    assert some.plays.tolist() == [plays for row in chosen for plays in rows[row].values()]
+    assert (some.titles, some.followers.tolist()) == (tuple(f"list {row}" for row in chosen), chosen.tolist())
+    assert (some.tracks.dtype, some.plays.dtype, some.offsets.dtype) == (np.int32, np.float32, np.int64)
