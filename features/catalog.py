@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 import polars as pl
 
 from features.domain import NO_TRACK, Ints
@@ -46,8 +45,9 @@ class Catalog:
 
 def _dense(names: pl.Series) -> Ints:
     """Indices in order of first appearance, so that they do not depend on the platform's sorting."""
-    mapping = {name: i for i, name in enumerate(_names(names).to_list())}
-    return np.array([mapping.get(name, UNKNOWN) for name in names.to_list()], np.int32)
+    index = _names(names).alias("name").to_frame().with_row_index("index")
+    found = names.alias("name").to_frame().join(index, on="name", how="left", maintain_order="left")["index"]
+    return found.cast(pl.Int32).fill_null(UNKNOWN).to_numpy(writable=True)
 
 
 def _names(names: pl.Series) -> pl.Series:

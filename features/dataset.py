@@ -19,7 +19,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +32,18 @@ from features.catalog import Catalog
 from features.domain import SegueError
 from features.files import flush, flush_tree
 from features.interactions import Interactions
-from features.schema import CATALOG, FOLLOWERS, INTERACTIONS, IS_CHALLENGE, PLAYLISTS, TITLE, conform
+from features.schema import (
+    CATALOG,
+    FOLLOWERS,
+    INTERACTIONS,
+    IS_CHALLENGE,
+    PLAYLIST_INDEX,
+    PLAYLISTS,
+    PLAYS,
+    TITLE,
+    TRACK_INDEX,
+    conform,
+)
 from features.vocabulary import Vocabulary
 
 FORMAT_VERSION = 1
@@ -84,21 +95,26 @@ class Dataset:
     fingerprint: str
 
     @classmethod
-    def open(cls, path: Path) -> Dataset:
-        """Reads the directory into memory, about 16 bytes per interaction and 200 per track.
+    def open(cls, path: Path, playlists: tuple[int, int] | None = None) -> Dataset:
+        """Reads the directory into memory, about 8 bytes per interaction, 100 per playlist and 200 per track.
 
-        SegueError when it is missing, no dataset, of another version, or not as it was written. The checksums of the
-        interactions are not computed (they are most of the bytes): their sizes and numbers of rows are compared.
+        With `playlists` (start, stop) of those alone, over all tracks: what others hold is not even read, and playlist `start`
+        becomes playlist 0. SegueError when the directory is missing, no dataset, of another version, or not as it was written,
+        and for playlists it has not. The checksums of the interactions are not computed (they are most of the bytes): their sizes
+        and numbers of rows are compared.
         """
         manifest = read_manifest(path)
         _check_files(path, manifest)
+        start, stop = playlists or (0, manifest.num_playlists)
+        if not 0 <= start <= stop <= manifest.num_playlists:
+            raise SegueError(f"{path}: expected playlists within 0 to {manifest.num_playlists}, found {start} to {stop}")
         vocabulary = Vocabulary.open(path / VOCABULARY_FILE)
-        playlists = _table(path, PLAYLISTS_FILE, PLAYLISTS)
-        parts = [_table(path, name, INTERACTIONS) for name in sorted(manifest.files) if name.startswith(INTERACTIONS_FOLDER)]
-        followers = playlists[FOLLOWERS].fill_null(0).to_numpy()
-        held = Interactions.from_table(pl.concat(parts, rechunk=True), playlists[TITLE].to_list(), len(vocabulary), followers)
-        dataset = cls(vocabulary, Catalog(_table(path, CATALOG_FILE, CATALOG)), playlists, held, manifest.fingerprint)
-        _check_counts(path, dataset, manifest)
+        table = _table(path, PLAYLISTS_FILE, PLAYLISTS)
+        _check(path, "playlists", manifest.num_playlists, table.height)
+        table = table[start:stop]
+        held = _interactions(path, manifest, table, len(vocabulary), start)
+        dataset = cls(vocabulary, Catalog(_table(path, CATALOG_FILE, CATALOG)), table, held, manifest.fingerprint)
+        _check_tracks(path, dataset, manifest)
         return dataset
 
 
@@ -187,27 +203,51 @@ def _check_files(path: Path, manifest: DatasetManifest) -> None:
             raise SegueError(f"{file}: expected sha256 {facts.sha256}, found {found}: the file was changed. {_AGAIN}")
 
 
-def _check_counts(path: Path, dataset: Dataset, manifest: DatasetManifest) -> None:
+def _interactions(path: Path, manifest: DatasetManifest, playlists: pl.DataFrame, num_tracks: int, first: int) -> Interactions:
+    """Those of `playlists`, a run of the dataset's that begins with index `first`."""
+    files = [path / name for name in sorted(manifest.files) if name.startswith(INTERACTIONS_FOLDER)]
+    lengths = [_part(file, [PLAYLIST_INDEX], first, playlists.height).height for file in files]
+    if playlists.height == manifest.num_playlists:
+        _check(path, "interactions", manifest.num_interactions, sum(lengths))
+    columns = [PLAYLIST_INDEX, TRACK_INDEX, PLAYS]
+    parts = (_part(file, columns, first, playlists.height) for file, length in zip(files, lengths, strict=True) if length)
+    followers = playlists[FOLLOWERS].fill_null(0).to_numpy()
+    return Interactions.from_parts(parts, sum(lengths), playlists[TITLE].to_list(), num_tracks, followers, first)
+
+
+def _part(file: Path, columns: Sequence[str], first: int, count: int) -> pl.DataFrame:
+    """`columns` of the rows of `count` playlists from `first` on; row groups that hold none of them are passed over."""
+    of_these = pl.col(PLAYLIST_INDEX).is_between(first, first + count, closed="left")
+    with _reading(file, INTERACTIONS):
+        table = pl.scan_parquet(file).select(columns).filter(of_these).collect()
+        return conform(table, {name: INTERACTIONS[name] for name in columns}, str(file))
+
+
+def _check_tracks(path: Path, dataset: Dataset, manifest: DatasetManifest) -> None:
     tracks = dataset.interactions.tracks
-    figures = [
-        ("tracks", manifest.num_tracks, len(dataset.vocabulary)),
-        ("described tracks", manifest.num_tracks, len(dataset.catalog)),
-        ("playlists", manifest.num_playlists, dataset.playlists.height),
-        ("interactions", manifest.num_interactions, len(tracks)),
-        ("offsets", manifest.num_playlists + 1, len(dataset.interactions.offsets)),
-        ("interactions of known tracks", len(tracks), int(((tracks >= 0) & (tracks < manifest.num_tracks)).sum())),
-    ]
-    for what, expected, found in figures:
-        if expected != found:
-            raise SegueError(f"{path}: expected {expected} {what}, found {found}. {_AGAIN}")
+    _check(path, "tracks", manifest.num_tracks, len(dataset.vocabulary))
+    _check(path, "described tracks", manifest.num_tracks, len(dataset.catalog))
+    known = int((tracks.view(np.uint32) < manifest.num_tracks).sum())  # as unsigned, a negative index is too large as well
+    _check(path, "interactions of known tracks", len(tracks), known)
+
+
+def _check(path: Path, what: str, expected: int, found: int) -> None:
+    if expected != found:
+        raise SegueError(f"{path}: expected {expected} {what}, found {found}. {_AGAIN}")
 
 
 def _table(path: Path, name: str, schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
-    try:
+    with _reading(path / name, schema):
         return conform(pl.read_parquet(path / name), schema, str(path / name))
+
+
+@contextmanager
+def _reading(file: Path, schema: Mapping[str, pl.DataType]) -> Iterator[None]:
+    try:
+        yield
     except (pl.exceptions.PolarsError, OSError) as error:
         first = (str(error).splitlines() or [""])[0]
-        raise SegueError(f"{path / name}: expected a table of {', '.join(schema)}, found {first}. {_AGAIN}") from error
+        raise SegueError(f"{file}: expected a table of {', '.join(schema)}, found {first}. {_AGAIN}") from error
 
 
 def _rows(path: Path) -> int:

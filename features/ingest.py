@@ -1,8 +1,9 @@
 """Sources -> one dataset directory, in two passes and in bounded memory.
 
-The first pass reads every source once: who holds what goes to parts on disk with the tracks' ids, what is said of the tracks
-is tallied, one row per track. The tally is then sorted into the vocabulary, and the second pass replaces ids by indices, part by
-part. So memory holds one part, the playlists' titles and one row per track, however many entries there are.
+The first pass reads every source once, in as many processes as there are cores: who holds what goes to parts on disk with the
+tracks' ids, what is said of the tracks is tallied, one row per track. The tally is then sorted into the vocabulary, and the
+second pass replaces ids by indices, part by part. So memory holds one part, a few pieces on their way, the playlists' titles and
+one row per track, however many entries there are.
 
 Input: paths. Output: the directory of `features.dataset`, whole or not at all, and an IngestSummary.
 Knows no model, and no formats: those are `features.sources`.
@@ -11,7 +12,7 @@ Knows no model, and no formats: those are `features.sources`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from features.dataset import (
     replaced_whole,
 )
 from features.domain import SegueError
+from features.pool import cores, done_by_processes
 from features.schema import (
     CATALOG,
     INTERACTIONS,
@@ -43,7 +45,7 @@ from features.schema import (
     TRACK_INDEX,
     conform,
 )
-from features.sources import KNOWN_FROM_PLAYLISTS, Piece, Slice, pieces, read_tracks
+from features.sources import KNOWN_FROM_PLAYLISTS, Piece, pieces, read_tracks
 from features.vocabulary import Vocabulary, bare
 
 Progress = Callable[[str, float], None]
@@ -54,6 +56,9 @@ _KEY = "key_of_track"
 _COUNT = "num_playlists"
 _ROWS_PER_PART = 1_000_000
 _MERGE_AT_LEAST = 500_000
+_PIECES_PER_PROCESS = 4
+_BYTES_PER_PROCESS = 8 << 20
+"""Fewer are read sooner than another process has started."""
 
 
 @dataclass(frozen=True)
@@ -84,11 +89,13 @@ def ingest(
     tracks: Path | None = None,
     challenges: Sequence[Path] = (),
     progress: Progress = silent,
+    processes: int | None = None,
 ) -> IngestSummary:
     """Writes the dataset `out`; replaces the dataset that is there, and nothing else.
 
     Tracks are ordered by how many playlists hold them, ties by id; then come the tracks that only the tracks file knows.
-    Of a track that a playlist holds twice the first position stays, and the plays are added up. SegueError for a bad
+    Of a track that a playlist holds twice the first position stays, and the plays are added up. The sources are read by
+    `processes` (by default one per core, fewer for little data), which change nothing in what is written. SegueError for a bad
     source, a playlist id that occurs twice, a tracks file that fits no track, and when there is no track at all.
     """
     if out.exists() and not is_dataset(out) and not (out.is_dir() and not any(out.iterdir())):
@@ -96,9 +103,12 @@ def ingest(
     _refuse_same_file([*sources, *challenges])
     with replaced_whole(out) as folder:
         first = _FirstPass(folder)
-        for slice_, origin, done in _slices(sources, challenges):
-            first.add(slice_, origin, is_challenge=origin in challenges)
-            progress("reading", done)
+        todo = [(piece, path) for path in (*sources, *challenges) for piece in pieces(path)]
+        unread = [piece for piece, _ in todo]
+        with done_by_processes(_read, unread, processes or _processes_for(unread)) as contents:
+            for i, ((_, origin), content) in enumerate(zip(todo, contents, strict=True)):
+                first.add(content, origin, is_challenge=origin in challenges)
+                progress("reading", (i + 1) / len(todo))
         return _finish(first, folder, sources, tracks, challenges, progress)
 
 
@@ -108,11 +118,31 @@ def _refuse_same_file(paths: Sequence[Path]) -> None:
         raise SegueError(f"{twice[0]}: expected every source and challenge once, found this one twice")
 
 
-def _slices(sources: Sequence[Path], challenges: Sequence[Path]) -> Iterator[tuple[Slice, Path, float]]:
-    """Every slice with the path it is from and the share read by then; pieces are independent, so they could be read in parallel."""
-    todo: list[tuple[Piece, Path]] = [(piece, path) for path in (*sources, *challenges) for piece in pieces(path)]
-    for i, (piece, path) in enumerate(todo):
-        yield piece.read(), path, (i + 1) / len(todo)
+def _processes_for(unread: Sequence[Piece]) -> int:
+    size = sum(path.stat().st_size for path in {piece.path for piece in unread})
+    return min(cores(), len(unread) // _PIECES_PER_PROCESS, size // _BYTES_PER_PROCESS)
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What a piece says, in a form that is small to hand over."""
+
+    playlists: pl.DataFrame
+    """SLICE_PLAYLISTS"""
+    held: pl.DataFrame
+    """PLAYLIST_INDEX within the piece, _KEY, POSITION, PLAYS; one row per playlist and track."""
+    tracks: pl.DataFrame
+    """One row per track, as _tallied."""
+    num_entries: int
+    """Repeats among them."""
+
+
+def _read(piece: Piece) -> _Content:
+    slice_ = piece.read()
+    entries = _without_repeats(slice_.entries)
+    tracks = _tallied(entries.with_columns(pl.lit(1, pl.UInt32).alias(_COUNT)))
+    held = entries.select(PLAYLIST_INDEX, _KEY, POSITION, PLAYS)
+    return _Content(_own_copy(slice_.playlists), _own_copy(held), tracks, slice_.entries.height)
 
 
 class _FirstPass:
@@ -129,27 +159,25 @@ class _FirstPass:
         self._folder = folder
         self._waiting: list[pl.DataFrame] = []
 
-    def add(self, slice_: Slice, origin: Path, is_challenge: bool) -> None:
-        held = _without_repeats(slice_.entries).with_columns(pl.col(PLAYLIST_INDEX) + self.num_playlists)
-        playlists = slice_.playlists.with_columns(pl.lit(is_challenge).alias(IS_CHALLENGE))
-        self.playlists.append(_own_copy(conform(playlists, PLAYLISTS, str(origin))))
-        self.origins.append((origin, slice_.playlists.height))
-        self.num_playlists += slice_.playlists.height
-        self.num_entries += slice_.entries.height
-        self.num_interactions += held.height
-        self._waiting.append(held)
+    def add(self, content: _Content, origin: Path, is_challenge: bool) -> None:
+        playlists = content.playlists.with_columns(pl.lit(is_challenge).alias(IS_CHALLENGE))
+        self.playlists.append(conform(playlists, PLAYLISTS, str(origin)))
+        self.origins.append((origin, playlists.height))
+        self.tally.add(content.tracks)
+        self._waiting.append(content.held.with_columns(pl.col(PLAYLIST_INDEX) + self.num_playlists))
+        self.num_playlists += playlists.height
+        self.num_entries += content.num_entries
+        self.num_interactions += content.held.height
         if sum(part.height for part in self._waiting) >= _ROWS_PER_PART:
             self.write_part()
 
     def write_part(self) -> None:
-        """What is waiting goes to disk and into the tally."""
+        """What is waiting goes to disk."""
         if not self._waiting:
             return
-        held = pl.concat(self._waiting)
-        self._waiting = []
-        self.tally.add(held)
         self.parts.append(self._folder / f"first-pass-{len(self.parts):05}.parquet")
-        held.select(PLAYLIST_INDEX, _KEY, POSITION, PLAYS).write_parquet(self.parts[-1], compression="lz4")
+        pl.concat(self._waiting).write_parquet(self.parts[-1], compression="lz4")
+        self._waiting = []
 
     def all_playlists(self) -> pl.DataFrame:
         """schema.PLAYLISTS; SegueError when two have the same id."""
@@ -176,9 +204,9 @@ class _Tally:
         self._merged: pl.DataFrame | None = None
         self._waiting: list[pl.DataFrame] = []
 
-    def add(self, held: pl.DataFrame) -> None:
+    def add(self, tracks: pl.DataFrame) -> None:
         """Merges when as much waits as is merged, so that every row is merged a logarithmic number of times."""
-        self._waiting.append(_tallied(held.with_columns(pl.lit(1, pl.UInt32).alias(_COUNT))))
+        self._waiting.append(tracks)
         merged = 0 if self._merged is None else self._merged.height
         if sum(part.height for part in self._waiting) >= max(merged, _MERGE_AT_LEAST):
             self.rows()

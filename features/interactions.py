@@ -1,11 +1,11 @@
 """Who holds what: for every playlist its tracks in order, and the sparse view of the same.
 
-Input: the interactions table. Output: ragged arrays over playlists, a scipy matrix of them. Knows no file and no model.
+Input: the interactions table, in parts. Output: ragged arrays over playlists, a scipy matrix of them. Knows no file and no model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 import scipy.sparse as sp
 
+from features.arrays import read_only
 from features.domain import Floats, Ints, Offsets
 from features.schema import PLAYLIST_INDEX, PLAYS, TRACK_INDEX
 
@@ -35,13 +36,30 @@ class Interactions:
             object.__setattr__(self, "followers", np.zeros(len(self.titles), np.int32))
 
     @classmethod
-    def from_table(cls, table: pl.DataFrame, titles: Sequence[str], num_tracks: int, followers: Ints | None = None) -> Interactions:
-        """`table` in schema.INTERACTIONS, sorted by playlist then position; `followers` (num_playlists,) where they are known."""
-        counts = np.bincount(table[PLAYLIST_INDEX].to_numpy(), minlength=len(titles))
+    def from_parts(
+        cls,
+        parts: Iterable[pl.DataFrame],
+        entries: int,
+        titles: Sequence[str],
+        num_tracks: int,
+        followers: Ints | None = None,
+        first: int = 0,
+    ) -> Interactions:
+        """`parts` in schema.INTERACTIONS, sorted by playlist then position, `entries` rows in all; none is kept.
+
+        The playlists are those from index `first` on, with these titles and, where they are known, `followers` (num_playlists,).
+        """
+        tracks, plays = np.empty(entries, np.int32), np.empty(entries, np.float32)
+        lengths, filled = np.zeros(len(titles), np.int64), 0
+        for part in parts:
+            rows = slice(filled, filled + part.height)
+            tracks[rows], plays[rows] = part[TRACK_INDEX].to_numpy(), part[PLAYS].to_numpy()
+            lengths += np.bincount(part[PLAYLIST_INDEX].to_numpy() - first, minlength=len(titles))
+            filled = rows.stop
         return cls(
-            tracks=table[TRACK_INDEX].to_numpy(),
-            plays=table[PLAYS].to_numpy(),
-            offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+            tracks=read_only(tracks),
+            plays=read_only(plays),
+            offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
             titles=tuple(titles),
             num_tracks=num_tracks,
             followers=np.zeros(len(titles), np.int32) if followers is None else followers,
@@ -71,13 +89,14 @@ class Interactions:
 
     def of_playlists(self, rows: Ints) -> Interactions:
         """Those of the playlists `rows` (m,), in that order, over the same tracks."""
-        kept = [np.arange(self.offsets[row], self.offsets[row + 1]) for row in rows.tolist()]
-        entries = np.concatenate([np.empty(0, np.int64), *kept])
+        lengths = self.lengths()[rows]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        entries = np.arange(offsets[-1]) + np.repeat(self.offsets[rows] - offsets[:-1], lengths)
         return replace(
             self,
             tracks=self.tracks[entries],
             plays=self.plays[entries],
-            offsets=np.concatenate([[0], np.cumsum(self.lengths()[rows])]).astype(np.int64),
+            offsets=offsets,
             titles=tuple(self.titles[row] for row in rows.tolist()),
             followers=self.followers[rows],
         )

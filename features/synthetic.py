@@ -6,24 +6,28 @@ artist come in runs. Its title names the genre or the mood, spelled the way peop
 genre. So neighbours beat popularity, titles and content say something, and order carries signal.
 
 Input: sizes and a seed. Output: `mpd.zip`, `audio_features.parquet`, `challenge.json`, `truth.parquet`, the same bytes for the
-same arguments, one slice in memory at a time. It goes through the same door as real data: knows no vocabulary and no model.
+same arguments, whole or not at all. Slices are made in as many processes as there are cores, a few in memory at a time. The
+world goes through the same door as real data: knows no vocabulary and no model.
 """
 
 from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import pyarrow as pa
 
-from features.dataset import os_errors
+from features.dataset import replaced_whole
 from features.domain import SegueError
+from features.pool import cores, done_by_processes
 
 Indices = npt.NDArray[np.int64]
 Random = np.random.Generator
@@ -58,49 +62,103 @@ _WORDS = (
     *("radio", "electric", "rain", "quiet", "storm", "velvet", "sky", "wild", "garden", "last", "train", "neon", "ocean", "hollow"),
     *("crown", "little", "fire", "lonely", "mountain", "blue", "letter"),
 )
+_TRACKS_FILE = "tracks.arrow"
+_FILES = frozenset(("mpd.zip", "audio_features.parquet", "challenge.json", "truth.parquet"))
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
+_SLICES_PER_PROCESS = 4
+"""Fewer are made sooner than another process has started."""
 
 
 @dataclass(frozen=True)
 class World:
     """Tracks in the order genre, scene, artist: so a genre, a scene and an artist are each a range of tracks."""
 
-    genre: Indices
-    """(num_tracks,)"""
-    scene: Indices
-    artist: Indices
-    album: Indices
-    """(num_tracks,) within the artist."""
-    weight: npt.NDArray[np.float64]
-    """(num_tracks,) Zipf: the chance of being drawn."""
-    cumulated: npt.NDArray[np.float64]
-    """(num_tracks + 1,) of `weight`."""
-    described: list[str]
-    """Per track the JSON of its playlist entry, without its place."""
-    uris: list[str]
-    artist_names: list[str]
-    """Per artist."""
+    tracks: pl.DataFrame
+    """`scene`, `artist`, `weight` (Zipf: the chance of being drawn), `uri`, `artist_name`, and `described`: the JSON of the
+    track's playlist entry, without its place."""
 
     @classmethod
     def of(cls, tracks: int, seed: int) -> World:
         random = np.random.default_rng([seed, 0])
         artists = max(len(GENRES) * len(MOODS), tracks // _TRACKS_PER_ARTIST)
         artist = _artists_of_tracks(tracks, artists, random)
-        scene = artist * len(GENRES) * len(MOODS) // artists
         weight = random.permutation(1.0 / np.arange(4, tracks + 4))
-        first = np.searchsorted(artist, artist)
-        album = (np.arange(tracks) - first) // 6
-        names = [_artist_name(number) for number in random.permutation(artists)]
-        uris = [f"spotify:track:{_code(seed, i)}" for i in random.permutation(tracks)]
-        described = _descriptions(uris, artist, album, names, random)
-        genre = scene // len(MOODS)
-        return cls(genre, scene, artist, album, weight, np.append(0.0, np.cumsum(weight)), described, uris, names)
+        names = pl.Series([_artist_name(number) for number in random.permutation(artists).tolist()])
+        table = pl.DataFrame(
+            {
+                "scene": artist * len(GENRES) * len(MOODS) // artists,
+                "artist": artist,
+                "weight": weight,
+                "uri": _uris(random.permutation(tracks), seed),
+                "artist_name": names.gather(artist),
+            }
+        )
+        return cls(table.with_columns(_descriptions(artist, random)))
 
-    def draw(self, owner: Indices, wanted: Indices, random: Random) -> Indices:
-        """For each wanted value of `owner` (genre, scene or artist; sorted) one of its tracks, by popularity."""
-        low, high = self.cumulated[np.searchsorted(owner, wanted)], self.cumulated[np.searchsorted(owner, wanted, side="right")]
-        point = low + random.random(len(wanted)) * (high - low)
-        return np.clip(np.searchsorted(self.cumulated, point, side="right") - 1, 0, len(owner) - 1)
+    def __len__(self) -> int:
+        return self.tracks.height
+
+    @cached_property
+    def scene(self) -> Indices:
+        """(num_tracks,)"""
+        return self.tracks["scene"].to_numpy()
+
+    @cached_property
+    def artist(self) -> Indices:
+        """(num_tracks,)"""
+        return self.tracks["artist"].to_numpy()
+
+    @cached_property
+    def weight(self) -> npt.NDArray[np.float64]:
+        """(num_tracks,)"""
+        return self.tracks["weight"].to_numpy()
+
+    @cached_property
+    def of_all(self) -> Groups:
+        return Groups.of(np.zeros_like(self.scene), self.cumulated)
+
+    @cached_property
+    def of_genres(self) -> Groups:
+        return Groups.of(self.scene // len(MOODS), self.cumulated)
+
+    @cached_property
+    def of_scenes(self) -> Groups:
+        return Groups.of(self.scene, self.cumulated)
+
+    @cached_property
+    def of_artists(self) -> Groups:
+        return Groups.of(self.artist, self.cumulated)
+
+    def described(self, tracks: Indices) -> list[str]:
+        """Per track the JSON of its playlist entry, without its place."""
+        texts: list[str] = self.tracks["described"].gather(tracks).to_list()
+        return texts
+
+    @cached_property
+    def cumulated(self) -> npt.NDArray[np.float64]:
+        """(num_tracks + 1,) of `weight`."""
+        return np.append(0.0, np.cumsum(self.weight))
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Tracks by owner (genre, scene or artist): those of owner `i` have the cumulated weights `bounds[i]` to `bounds[i + 1]`."""
+
+    bounds: npt.NDArray[np.float64]
+    """(num_owners + 1,)"""
+    cumulated: npt.NDArray[np.float64]
+    """(num_tracks + 1,)"""
+
+    @classmethod
+    def of(cls, owner: Indices, cumulated: npt.NDArray[np.float64]) -> Groups:
+        """`owner` (num_tracks,), sorted."""
+        return cls(cumulated[np.searchsorted(owner, np.arange(owner[-1] + 2))], cumulated)
+
+    def draw(self, owners: Indices, points: npt.NDArray[np.float64]) -> Indices:
+        """For each of `owners` one of its tracks, by popularity: the one at this point (0…1) of their weights."""
+        low, high = self.bounds[owners], self.bounds[owners + 1]
+        point = low + points * (high - low)
+        return np.clip(np.searchsorted(self.cumulated, point, side="right") - 1, 0, len(self.cumulated) - 2)
 
 
 @dataclass(frozen=True)
@@ -114,33 +172,65 @@ class Playlists:
     def __len__(self) -> int:
         return len(self.titles)
 
-    def tracks_of(self, i: int) -> list[int]:
-        held: list[int] = self.tracks[self.offsets[i] : self.offsets[i + 1]].tolist()
-        return held
+    def tracks_of(self, i: int) -> Indices:
+        return self.tracks[self.offsets[i] : self.offsets[i + 1]]
 
 
 def silent(phase: str, done: float) -> None:
     """A Progress that shows nothing."""
 
 
-def write_world(folder: Path, playlists: int = 3_000, tracks: int = 6_000, seed: int = 0, progress: Progress = silent) -> None:
-    """Writes the four files into `folder`; a tenth as many challenge playlists, at least 50 and at most 10,000, come on top.
+def write_world(
+    folder: Path, playlists: int = 3_000, tracks: int = 6_000, seed: int = 0, progress: Progress = silent, processes: int | None = None
+) -> None:
+    """Writes the four files as `folder`; a tenth as many challenge playlists, at least 50 and at most 10,000, come on top.
 
-    SegueError below 1 playlist or 500 tracks, where the shapes of the challenge no longer fit.
+    Replaces a world that is there, and nothing else. The slices are made by `processes` (by default one per core, fewer for few
+    slices), which change no byte. SegueError below 1 playlist or 500 tracks, where the shapes of the challenge no longer fit.
     """
     if playlists < 1 or tracks < 500:
         raise SegueError(f"synthetic world: expected at least 1 playlist and 500 tracks, found {playlists} and {tracks}")
-    folder.mkdir(parents=True, exist_ok=True)
-    world = World.of(tracks, seed)
-    with os_errors(folder):
-        _audio_features(world, seed).write_parquet(folder / "audio_features.parquet")
-        _write_challenge(folder, world, playlists, min(max(playlists // 10, 5 * len(CATEGORIES)), 10_000), seed)
-    with zipfile.ZipFile(folder / "mpd.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        for start in range(0, playlists, PLAYLISTS_PER_SLICE):
+    _refuse_to_replace_other_than_a_world(folder)
+    with replaced_whole(folder) as made:
+        World.of(tracks, seed).tracks.write_ipc(made / _TRACKS_FILE)
+        slices = _Slices(made / _TRACKS_FILE, playlists, seed)
+        _audio_features(slices.world, seed).write_parquet(made / "audio_features.parquet")
+        _write_challenge(made, slices.world, playlists, min(max(playlists // 10, 5 * len(CATEGORIES)), 10_000), seed)
+        _write_zip(made / "mpd.zip", slices, playlists, progress, processes)
+        (made / _TRACKS_FILE).unlink()
+
+
+def _refuse_to_replace_other_than_a_world(folder: Path) -> None:
+    if folder.exists() and not (folder.is_dir() and {path.name for path in folder.iterdir()} <= _FILES):
+        raise SegueError(f"{folder}: expected a synthetic world to replace, or nothing, found something else. Choose another folder")
+
+
+@dataclass(frozen=True)
+class _Slices:
+    """What makes slices, in any process: the tracks are mapped into memory, so that all processes share them."""
+
+    tracks: Path
+    playlists: int
+    seed: int
+
+    @cached_property
+    def world(self) -> World:
+        return World(pl.DataFrame(pa.ipc.open_file(pa.memory_map(str(self.tracks))).read_all()))
+
+    def __call__(self, start: int) -> bytes:
+        return _slice(self.world, start, min(start + PLAYLISTS_PER_SLICE, self.playlists), self.seed).encode()
+
+
+def _write_zip(path: Path, slices: _Slices, playlists: int, progress: Progress, processes: int | None) -> None:
+    starts = range(0, playlists, PLAYLISTS_PER_SLICE)
+    with (
+        done_by_processes(slices, starts, processes or min(cores(), len(starts) // _SLICES_PER_PROCESS)) as texts,
+        zipfile.ZipFile(path, "w") as archive,
+    ):
+        for start, text in zip(starts, texts, strict=True):
             stop = min(start + PLAYLISTS_PER_SLICE, playlists)
             member = zipfile.ZipInfo(f"data/mpd.slice.{start}-{stop - 1}.json", _ZIP_TIME)
-            member.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(member, _slice(world, start, stop, seed))
+            archive.writestr(member, text, zipfile.ZIP_DEFLATED, compresslevel=1)
             progress("writing playlists", stop / playlists)
 
 
@@ -151,7 +241,7 @@ def _playlists(world: World, lengths: Indices, random: Random) -> Playlists:
     """Playlists of about these lengths (a small world runs out of different tracks), each without repeats."""
     drawn = lengths * 5 // 2 + 10
     owner = np.repeat(np.arange(len(lengths)), drawn)
-    scene = world.scene[world.draw(np.zeros_like(world.scene), np.zeros_like(lengths), random)]
+    scene = world.scene[world.of_all.draw(np.zeros_like(lengths), random.random(len(lengths)))]
     tracks = _runs(world, _heads(world, scene, owner, random), owner, random)
     held = pl.DataFrame({"owner": owner, "track": tracks}).unique(maintain_order=True)
     held = held.filter(pl.int_range(pl.len()).over("owner") < pl.Series(lengths)[held["owner"].to_numpy()])
@@ -165,10 +255,15 @@ def _heads(world: World, scene: Indices, owner: Indices, random: Random) -> Indi
     second = random.integers(len(GENRES), size=len(scene))
     kind = random.choice(4, size=len(owner), p=[0.55, 0.25, 0.14, 0.06])
     tracks = np.empty(len(owner), np.int64)
-    everything = np.zeros_like(world.genre)
-    choices = [(world.scene, scene), (world.genre, scene // len(MOODS)), (world.genre, second), (everything, np.zeros_like(scene))]
-    for i, (group, of_playlist) in enumerate(choices):
-        tracks[kind == i] = world.draw(group, of_playlist[owner[kind == i]], random)
+    choices = [
+        (world.of_scenes, scene),
+        (world.of_genres, scene // len(MOODS)),
+        (world.of_genres, second),
+        (world.of_all, np.zeros_like(scene)),
+    ]
+    for i, (groups, of_playlist) in enumerate(choices):
+        owners = of_playlist[owner[kind == i]]
+        tracks[kind == i] = groups.draw(owners, random.random(len(owners)))
     return tracks
 
 
@@ -176,7 +271,10 @@ def _runs(world: World, heads: Indices, owner: Indices, random: Random) -> Indic
     """A third of the tracks go on with the artist of the one before."""
     goes_on = (random.random(len(heads)) < 0.35) & (owner == np.append(-1, owner[:-1]))
     head = np.maximum.accumulate(np.where(goes_on, 0, np.arange(len(heads))))
-    return np.where(goes_on, world.draw(world.artist, world.artist[heads[head]], random), heads)
+    points = random.random(len(heads))
+    tracks = heads.copy()
+    tracks[goes_on] = world.of_artists.draw(world.artist[heads[head[goes_on]]], points[goes_on])
+    return tracks
 
 
 def _lengths(count: int, random: Random) -> Indices:
@@ -204,19 +302,19 @@ def _slice(world: World, start: int, stop: int, seed: int) -> str:
     random = np.random.default_rng([seed, 1, start])
     made = _playlists(world, _lengths(stop - start, random), random)
     followers = random.zipf(2.2, len(made)).clip(1, 50_000).tolist()
-    rows = (_playlist(world, start + i, made, i, f'"num_followers":{followers[i]},') for i in range(len(made)))
+    described, ends = world.described(made.tracks), made.offsets.tolist()
+    rows = (_playlist(start + i, made.titles[i], followers[i], described[ends[i] : ends[i + 1]]) for i in range(len(made)))
     return f'{{"info":{{"slice":"{start}-{stop - 1}","version":"v1"}},"playlists":[\n{_lines(rows)}\n]}}\n'
 
 
-def _playlist(world: World, pid: int, made: Playlists, i: int, more: str) -> str:
-    tracks = list(enumerate(made.tracks_of(i)))
-    said = f'"name":{json.dumps(made.titles[i])},"pid":{pid},{more}"num_tracks":{len(tracks)}'
-    return f'{{{said},"tracks":{_entries(world, tracks)}}}'
+def _playlist(pid: int, title: str, followers: int, described: list[str]) -> str:
+    said = f'"name":{json.dumps(title)},"pid":{pid},"num_followers":{followers},"num_tracks":{len(described)}'
+    return f'{{{said},"tracks":{_entries(enumerate(described))}}}'
 
 
-def _entries(world: World, placed: list[tuple[int, int]]) -> str:
-    """The JSON of (place, track) pairs."""
-    return "[" + ",".join([f'{{"pos":{place},{world.described[track]}' for place, track in placed]) + "]"
+def _entries(placed: Iterable[tuple[int, str]]) -> str:
+    """The JSON of pairs of place and description."""
+    return "[" + ",".join([f'{{"pos":{place},{described}' for place, described in placed]) + "]"
 
 
 def _lines(rows: Iterator[str]) -> str:
@@ -228,52 +326,59 @@ def _write_challenge(folder: Path, world: World, first_pid: int, count: int, see
     random = np.random.default_rng([seed, 2])
     visible = np.array([shape.visible for shape in CATEGORIES])[np.arange(count) % len(CATEGORIES)]
     made = _playlists(world, np.maximum(_lengths(count, random), np.minimum(visible + _HELD_OUT, _LONGEST)), random)
-    asked, truth = [], []
+    asked, hidden = [], []
     for i in range(count):
-        seeds, hidden = _split(made.tracks_of(i), i % len(CATEGORIES), random)
-        asked.append(_question(world, first_pid + i, made.titles[i] or "mix", i % len(CATEGORIES), seeds, len(hidden)))
-        truth += [(first_pid + i, i % len(CATEGORIES), world.uris[track], world.artist_names[world.artist[track]]) for _, track in hidden]
+        tracks, category = made.tracks_of(i), i % len(CATEGORIES)
+        places = _shown(len(tracks), category, random)
+        hidden.append(np.delete(tracks, places))
+        placed = zip(places.tolist(), world.described(tracks[places]), strict=True)
+        asked.append(_question(first_pid + i, made.titles[i] or "mix", category, list(placed), len(hidden[-1])))
     text = f'{{"name":"synthetic","version":"v1","playlists":[\n{_lines(iter(asked))}\n]}}\n'
     (folder / "challenge.json").write_text(text, encoding="utf-8")
-    columns = {"pid": pl.Int64, "category": pl.Int64, "track_uri": pl.String, "artist_name": pl.String}
-    pl.DataFrame(truth, schema=columns, orient="row").write_parquet(folder / "truth.parquet")
+    _truth(world, first_pid, hidden).write_parquet(folder / "truth.parquet")
 
 
-def _split(tracks: list[int], category: int, random: Random) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """(visible, hidden) pairs of place and track; a short playlist shows less, so that something is hidden."""
-    count = min(CATEGORIES[category].visible, max(len(tracks) - _HELD_OUT, len(tracks) // 2))
-    places = np.sort(random.permutation(len(tracks))[:count]) if CATEGORIES[category].at_random else np.arange(count)
-    chosen = set(places.tolist())
-    placed = list(enumerate(tracks))
-    return [pair for pair in placed if pair[0] in chosen], [pair for pair in placed if pair[0] not in chosen]
+def _truth(world: World, first_pid: int, hidden: list[Indices]) -> pl.DataFrame:
+    """One row per hidden track of each challenge playlist."""
+    of = np.repeat(np.arange(len(hidden)), [len(tracks) for tracks in hidden])
+    named = world.tracks.select("uri", "artist_name")[np.concatenate(hidden)]
+    columns = {"pid": first_pid + of, "category": of % len(CATEGORIES), "track_uri": named["uri"], "artist_name": named["artist_name"]}
+    return pl.DataFrame(columns)
 
 
-def _question(world: World, pid: int, title: str, category: int, seeds: list[tuple[int, int]], hidden: int) -> str:
+def _shown(length: int, category: int, random: Random) -> Indices:
+    """The places that are visible, in order; a short playlist shows less, so that something is hidden."""
+    count = min(CATEGORIES[category].visible, max(length - _HELD_OUT, length // 2))
+    return np.sort(random.permutation(length)[:count]) if CATEGORIES[category].at_random else np.arange(count)
+
+
+def _question(pid: int, title: str, category: int, placed: list[tuple[int, str]], hidden: int) -> str:
     name = f'"name":{json.dumps(title)},' if CATEGORIES[category].titled else ""
-    counts = f'"num_tracks":{len(seeds) + hidden},"num_samples":{len(seeds)},"num_holdouts":{hidden}'
-    return f'{{{name}"pid":{pid},{counts},"tracks":{_entries(world, seeds)}}}'
+    counts = f'"num_tracks":{len(placed) + hidden},"num_samples":{len(placed)},"num_holdouts":{hidden}'
+    return f'{{{name}"pid":{pid},{counts},"tracks":{_entries(placed)}}}'
 
 
 def _audio_features(world: World, seed: int) -> pl.DataFrame:
     """Two thirds of the tracks, in any order; a genre has its sound, an artist varies it, a track varies that."""
     random = np.random.default_rng([seed, 3])
-    tracks = np.flatnonzero(random.random(len(world.uris)) < 0.65)
+    tracks = np.flatnonzero(random.random(len(world)) < 0.65)
     names = ("danceability", "energy", "speechiness", "acousticness", "instrumentalness", "liveness", "valence")
     of_genre = random.random((len(GENRES), len(names)))
-    of_artist = random.normal(0, 0.08, (len(world.artist_names), len(names)))
-    of_track = random.normal(0, 0.08, (len(world.uris), len(names)))
-    values = np.clip(of_genre[world.genre] + of_artist[world.artist] + of_track, 0, 1)[tracks]
+    of_artist = random.normal(0, 0.08, (world.artist[-1] + 1, len(names)))
+    of_track = random.normal(0, 0.08, (len(world), len(names)))
+    genre = world.scene[tracks] // len(MOODS)
+    values = np.clip(of_genre[genre] + of_artist[world.artist[tracks]] + of_track[tracks], 0, 1)
     energy = values[:, names.index("energy")]
     rank = np.argsort(np.argsort(-world.weight))[tracks]
-    table = pl.DataFrame({"track_uri": [world.uris[i] for i in tracks]}).with_columns(
+    table = pl.DataFrame({"track_uri": world.tracks["uri"].gather(tracks)}).with_columns(
         *(pl.Series(name, values[:, i], pl.Float32) for i, name in enumerate(names)),
         pl.Series("loudness", -22 + 18 * energy + random.normal(0, 1, len(tracks)), pl.Float32),
         pl.Series("tempo", 80 + 70 * energy + random.normal(0, 15, len(tracks)), pl.Float32),
         pl.Series("key", random.integers(12, size=len(tracks)), pl.Float32),
         pl.Series("mode", random.random(len(tracks)) < 0.6, pl.Float32, strict=False),
         pl.Series("time_signature", random.choice([3, 4, 5], len(tracks), p=[0.08, 0.9, 0.02]), pl.Float32),
-        pl.Series("genre", [GENRES[i] for i in world.genre[tracks]]),
-        pl.Series("popularity", np.round(100 * (1 - rank / len(world.uris))), pl.Float32),
+        pl.Series("genre", GENRES).gather(genre),
+        pl.Series("popularity", np.round(100 * (1 - rank / len(world))), pl.Float32),
         pl.Series("year", 2017 - random.geometric(0.08, len(tracks)).clip(1, 60), pl.Float32),
     )
     gaps = (("genre", 0.2), ("popularity", 0.3), ("tempo", 0.02))
@@ -299,18 +404,20 @@ def _shuffled_zipf(count: int, random: Random) -> npt.NDArray[np.float64]:
     return shares
 
 
-def _descriptions(uris: list[str], artist: Indices, album: Indices, names: list[str], random: Random) -> list[str]:
-    words = random.integers(len(_WORDS), size=(len(uris), 3)).tolist()
-    duration = random.normal(225_000, 45_000, len(uris)).clip(60_000, 900_000).astype(int).tolist()
-    rows = zip(uris, artist.tolist(), album.tolist(), words, duration, strict=True)
-    return [_description(uri, owner, names[owner], disc, chosen, length) for uri, owner, disc, chosen, length in rows]
-
-
-def _description(uri: str, artist: int, name: str, album: int, words: list[int], duration: int) -> str:
-    title = " ".join(_WORDS[word] for word in (words if words[0] % 3 == 0 else words[:2])).title()
-    disc = f"{_WORDS[(artist + 7 * album) % len(_WORDS)]} {_WORDS[(3 * artist + album) % len(_WORDS)]}".title()
-    said = f'"artist_name":"{name}","track_uri":"{uri}","artist_uri":"spotify:artist:{artist}","track_name":"{title}",'
-    return said + f'"album_uri":"spotify:album:{artist}-{album}","duration_ms":{duration},"album_name":"{disc}"}}'
+def _descriptions(artist: Indices, random: Random) -> pl.Expr:
+    """`described`, of the columns `uri`, `artist` and `artist_name`."""
+    word = pl.Series(_WORDS).str.to_titlecase()
+    words = random.integers(len(_WORDS), size=(len(artist), 3))
+    duration = random.normal(225_000, 45_000, len(artist)).clip(60_000, 900_000).astype(int)
+    album = (np.arange(len(artist)) - np.searchsorted(artist, artist)) // 6
+    third = pl.when(pl.Series(words[:, 0] % 3 == 0)).then(" " + word.gather(words[:, 2])).otherwise(pl.lit(""))
+    return pl.format(
+        '"artist_name":"{}","track_uri":"{}","artist_uri":"spotify:artist:{}","track_name":"{} {}{}",'
+        '"album_uri":"spotify:album:{}-{}","duration_ms":{},"album_name":"{} {}"{}',
+        *(pl.col("artist_name"), pl.col("uri"), pl.col("artist"), word.gather(words[:, 0]), word.gather(words[:, 1]), third),
+        *(pl.col("artist"), pl.Series(album), pl.Series(duration)),
+        *(word.gather((artist + 7 * album) % len(_WORDS)), word.gather((3 * artist + album) % len(_WORDS)), pl.lit("}")),
+    ).alias("described")
 
 
 def _artist_name(number: int) -> str:
@@ -321,6 +428,6 @@ def _artist_name(number: int) -> str:
     return f"{first.title()} {last.title()}"
 
 
-def _code(seed: int, number: int) -> str:
-    """22 letters and digits, as Spotify's ids have."""
-    return f"synth{seed % 10_000:04}{number:013}"
+def _uris(numbers: Indices, seed: int) -> pl.Series:
+    """With 22 letters and digits, as Spotify's have."""
+    return f"spotify:track:synth{seed % 10_000:04}" + pl.Series(numbers).cast(pl.String).str.zfill(13)

@@ -32,8 +32,8 @@ def commands() -> list[list[str]]:
 
 def test_the_commands_run_as_written(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     segue, ran = Segue(monkeypatch, capsys), []
-    monkeypatch.chdir(tmp_path)
     write_world(tmp_path, playlists=200, tracks=600)
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "small.yaml").write_text(SMALL)
     for command in commands():
         _, name, *arguments = command

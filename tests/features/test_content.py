@@ -22,7 +22,7 @@ def catalog(rows: int, **columns: list[Any]) -> Catalog:
 
 
 def fit(described: Catalog, **options: Any) -> ContentMatrix:
-    held = Interactions.from_table(pl.DataFrame(schema=INTERACTIONS), (), len(described))
+    held = Interactions.from_parts([], 0, (), len(described))
     return ContentRecipe(**options).fit(described, held)
 
 
@@ -92,7 +92,7 @@ def test_artists_with_the_same_sound_are_close() -> None:
 def test_an_artist_is_what_people_hold_of_it() -> None:
     described = catalog(4, artist=["a", "a", "b", "b"], energy=[0, 1, 1, 1])
     table = pl.DataFrame({"playlist_index": range(9), "track_index": [1] * 9, "position": [0] * 9, "plays": [1] * 9}, schema=INTERACTIONS)
-    held = Interactions.from_table(table, ("",) * 9, 4)
+    held = Interactions.from_parts([table], table.height, ("",) * 9, 4)
     nobody = np.ptp(fit(described, artist_components=1).values[:, -1])
     assert np.ptp(ContentRecipe(artist_components=1).fit(described, held).values[:, -1]) < nobody / 2
 

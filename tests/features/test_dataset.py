@@ -6,9 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
+from features import ingest as ingest_module
 from features.dataset import Dataset, figures, file_facts, fingerprint_of
 from features.domain import SegueError
 from features.ingest import ingest
@@ -89,6 +91,44 @@ def test_interactions_with_unknown_tracks_are_refused(dataset: Path) -> None:
     rewritten(dataset, lambda manifest: manifest["files"]["interactions/part-00000.parquet"].update(size=part.stat().st_size))
     with pytest.raises(SegueError, match="expected 4 interactions of known tracks, found 0"):
         Dataset.open(dataset)
+
+
+@pytest.fixture(scope="module")
+def in_parts(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """1,320 playlists in three parts: the last is the challenge."""
+    out = tmp_path_factory.mktemp("parts") / "d"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ingest_module, "_ROWS_PER_PART", 1)
+        ingest([world / "mpd.zip"], out, None, [world / "challenge.json"])
+    return out
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 1_320), (0, 400), (3, 4), (900, 1_250), (1_320, 1_320), (0, 0)])
+def test_some_playlists_are_those_of_the_whole(in_parts: Path, start: int, stop: int) -> None:
+    whole, some = Dataset.open(in_parts), Dataset.open(in_parts, playlists=(start, stop))
+    expected = whole.interactions.of_playlists(np.arange(start, stop, dtype=np.int32))
+    assert some.playlists.equals(whole.playlists[start:stop])
+    assert (some.interactions.titles, some.interactions.num_tracks) == (expected.titles, whole.interactions.num_tracks)
+    for name in ("tracks", "plays", "offsets", "followers"):
+        assert getattr(some.interactions, name).tolist() == getattr(expected, name).tolist()
+        assert getattr(some.interactions, name).dtype == getattr(expected, name).dtype
+
+
+def test_parts_of_other_playlists_are_not_read(in_parts: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "d"
+    shutil.copytree(in_parts, copy)
+    part = copy / "interactions" / "part-00000.parquet"
+    whole = part.read_bytes()
+    part.write_bytes(whole[:4] + bytes(len(whole) // 2) + whole[4 + len(whole) // 2 :])
+    assert Dataset.open(copy, playlists=(1_000, 1_320)).interactions.num_playlists == 320
+    with pytest.raises(SegueError, match=r"part-00000.parquet: expected a table of"):
+        Dataset.open(copy)
+
+
+@pytest.mark.parametrize(("start", "stop"), [(-1, 2), (2, 1), (0, 1_321)])
+def test_playlists_there_are_not_are_refused(in_parts: Path, start: int, stop: int) -> None:
+    with pytest.raises(SegueError, match=f"expected playlists within 0 to 1320, found {start} to {stop}"):
+        Dataset.open(in_parts, playlists=(start, stop))
 
 
 def test_a_dataset_can_be_moved(dataset: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from features import ingest as module
 from features.dataset import MANIFEST_FILE, Dataset
 from features.domain import NO_TRACK, SegueError
 from features.ingest import ingest
+from features.sources import pieces
 from tests.features.conftest import playlist, slice_text
 
 
@@ -116,6 +117,41 @@ def test_the_size_of_the_parts_changes_nothing(world: Path, tmp_path: Path, monk
     assert (one.interactions.offsets == many.interactions.offsets).all()
 
 
+def test_the_number_of_processes_changes_no_byte(world: Path, tmp_path: Path) -> None:
+    told: list[tuple[str, float]] = []
+    for processes in (1, 3):
+        fingerprint = ingest(
+            [world / "mpd.zip"],
+            tmp_path / str(processes),
+            world / "audio_features.parquet",
+            [world / "challenge.json"],
+            lambda phase, done: told.append((phase, done)),
+            processes,
+        ).fingerprint
+        assert fingerprint == Dataset.open(tmp_path / "1").fingerprint
+    assert told[: len(told) // 2] == told[len(told) // 2 :]
+
+
+def test_many_bytes_are_read_by_a_process_per_core(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unread, size = pieces(world / "mpd.zip"), (world / "mpd.zip").stat().st_size
+    assert module._processes_for(unread) == 0
+    monkeypatch.setattr(module, "cores", lambda: 2)
+    monkeypatch.setattr(module, "_PIECES_PER_PROCESS", 1)
+    monkeypatch.setattr(module, "_BYTES_PER_PROCESS", size // 2)
+    assert module._processes_for(unread) == 2
+    monkeypatch.setattr(module, "_BYTES_PER_PROCESS", size)
+    assert module._processes_for(unread) == 1
+
+
+def test_ctrl_c_leaves_nothing(world: Path, tmp_path: Path) -> None:
+    def interrupted(phase: str, done: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ingest([world / "mpd.zip"], tmp_path / "d", progress=interrupted, processes=2)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_whole_world_arrives(world: Path, tmp_path: Path) -> None:
     ingest([world / "mpd.zip"], tmp_path / "d", world / "audio_features.parquet", [world / "challenge.json"])
     dataset = Dataset.open(tmp_path / "d")
@@ -185,7 +221,7 @@ def missing_tracks(folder: Path) -> tuple[list[Path], Path | None, list[Path]]:
     return [folder / "mpd.slice.0-1.json"], folder / "none.parquet", []
 
 
-@pytest.mark.parametrize("existing", [False, True])
+@pytest.mark.parametrize(("existing", "processes"), [(False, 1), (True, 1), (True, 2)])
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -201,13 +237,18 @@ def missing_tracks(folder: Path) -> tuple[list[Path], Path | None, list[Path]]:
     ],
 )
 def test_what_fails_leaves_everything_as_it_was(
-    slice_file: Path, tmp_path: Path, given: Callable[[Path], tuple[list[Path], Path | None, list[Path]]], message: str, existing: bool
+    slice_file: Path,
+    tmp_path: Path,
+    given: Callable[[Path], tuple[list[Path], Path | None, list[Path]]],
+    message: str,
+    existing: bool,
+    processes: int,
 ) -> None:
     before = ingest([slice_file], tmp_path / "d").fingerprint if existing else None
     sources, tracks, challenges = given(tmp_path)
     names = sorted(os.listdir(tmp_path))
     with pytest.raises(SegueError, match=message) as raised:
-        ingest(sources, tmp_path / "d", tracks, challenges)
+        ingest(sources, tmp_path / "d", tracks, challenges, processes=processes)
     assert "\n" not in str(raised.value)
     assert sorted(os.listdir(tmp_path)) == names
     assert before is None or Dataset.open(tmp_path / "d").fingerprint == before

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import zipfile
 from pathlib import Path
@@ -37,6 +38,21 @@ def test_the_same_seed_makes_the_same_bytes(tmp_path: Path) -> None:
         content = [(tmp_path / name / file).read_bytes() for name in "abc"]
         assert content[0] == content[1]
         assert content[0] != content[2]
+
+
+def test_the_number_of_processes_changes_no_byte(world: Path, tmp_path: Path) -> None:
+    write_world(tmp_path / "w", playlists=1_200, tracks=1_000, seed=3, processes=2)
+    assert sorted(path.name for path in (tmp_path / "w").iterdir()) == list(FILES)
+    for file in FILES:
+        assert (tmp_path / "w" / file).read_bytes() == (world / file).read_bytes()
+
+
+def test_the_world_stays_the_same_from_version_to_version(tmp_path: Path) -> None:
+    write_world(tmp_path / "w", playlists=60, tracks=500, seed=1)
+    with zipfile.ZipFile(tmp_path / "w" / "mpd.zip") as archive:
+        content = archive.read("data/mpd.slice.0-59.json")
+    assert hashlib.sha256(content).hexdigest()[:16] == "fd2e7a6566cc55ad"
+    assert hashlib.sha256((tmp_path / "w" / "challenge.json").read_bytes()).hexdigest()[:16] == "28454c9122e49e42"
 
 
 def test_a_slice_does_not_depend_on_how_many_follow(world: Path, tmp_path: Path) -> None:
@@ -132,6 +148,33 @@ def test_progress_reaches_its_end(tmp_path: Path) -> None:
     told: list[tuple[str, float]] = []
     write_world(tmp_path, playlists=10, tracks=500, progress=lambda phase, done: told.append((phase, done)))
     assert told == [("writing playlists", 1.0)]
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_a_world_is_there_whole_or_not_at_all(tmp_path: Path, existing: bool) -> None:
+    def interrupted(phase: str, done: float) -> None:
+        raise KeyboardInterrupt
+
+    if existing:
+        write_world(tmp_path / "w", playlists=10, tracks=500)
+    before = [path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()]
+    with pytest.raises(KeyboardInterrupt):
+        write_world(tmp_path / "w", playlists=20, tracks=500, seed=1, progress=interrupted)
+    assert [path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()] == before
+    write_world(tmp_path / "w", playlists=20, tracks=500, seed=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["w"]
+
+
+@pytest.mark.parametrize("foreign", ["file", "folder"])
+def test_what_is_no_world_is_not_overwritten(tmp_path: Path, foreign: str) -> None:
+    folder = tmp_path / "mine"
+    if foreign == "folder":
+        folder.mkdir()
+    precious = folder if foreign == "file" else folder / "diary.txt"
+    precious.write_text("precious")
+    with pytest.raises(SegueError, match="mine: expected a synthetic world to replace, or nothing, found something else"):
+        write_world(folder, playlists=10, tracks=500)
+    assert precious.read_text() == "precious"
 
 
 @pytest.mark.parametrize(("playlists", "tracks"), [(0, 500), (1, 499)])
