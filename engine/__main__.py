@@ -135,15 +135,23 @@ def train(
             "file://); else .segue-train beside the artifact.",
         ),
     ] = None,
+    older: Annotated[Path | None, typer.Option("--from", metavar="ARTIFACT", help="An older model to start warm from.")] = None,
+    effort: Annotated[float, typer.Option(help="With --from: the share of the sweeps and epochs to make, more than 0, at most 1.")] = 0.25,
 ) -> None:
     """Train both stages with Ray Train and write one artifact. After a failure the same command resumes.
+
+    With --from the settings and the ranker are those of an older model, and its sources start from what they had learned.
 
     The workers are those of the Ray cluster at RAY_ADDRESS, else of this machine; DATASET must be at the same path on every node.
     """
     from engine.config import read_config
+    from engine.older import OlderModel
     from engine.train import train as train_model
 
-    settings = read_config(config)
+    if older and config:
+        raise SegueError("train: expected one of --config and --from, found both: a model keeps the settings it was trained with")
+    warm = OlderModel.at(older, effort) if older else None
+    settings = warm.config if warm else read_config(config)
     with shown_progress() as progress:
         manifest = train_model(
             dataset,
@@ -154,6 +162,7 @@ def train(
             report=progress,
             threads=cpus_per_worker,
             gpus=gpus_per_worker,
+            older=warm,
             say=lambda line: typer.echo(f"segue: {line}", err=True),
         )
     typer.echo(f"{out}: version {manifest.version}, {len(manifest.sources)} sources, {len(manifest.feature_names)} pair features")

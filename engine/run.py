@@ -11,24 +11,20 @@ import hashlib
 import json
 import os
 import re
-import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError
 
 from engine.artifact import FORMAT_VERSION as ARTIFACT_VERSION
 from engine.config import Config
 from engine.storage import Storage, storage_at
-from stages.protocols import Retriever
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Of the phases' files, and of what the phases compute: raise it when either changes, and no older run is resumed."""
 NAME_LENGTH = 16
-FILES, SAID = "files", "said.json"
 
 
 @dataclass(frozen=True)
@@ -38,9 +34,10 @@ class Run:
     storage: Storage
 
     @classmethod
-    def of(cls, place: Path | str, fingerprint: str, config: Config, workers: int) -> Run:
-        """At `place`, a path or a URI, under the name of all that decides what the phases compute."""
-        parts = [FORMAT_VERSION, ARTIFACT_VERSION, fingerprint, config.model_dump(mode="json"), workers]
+    def of(cls, place: Path | str, fingerprint: str, config: Config, workers: int, older: Sequence[str] = ()) -> Run:
+        """At `place`, a path or a URI, under the name of all that decides what the phases compute; `older` is what names an older
+        model and what is taken from it."""
+        parts = [FORMAT_VERSION, ARTIFACT_VERSION, fingerprint, config.model_dump(mode="json"), workers, *older]
         return cls(storage_at(place, hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:NAME_LENGTH]))
 
     def has(self, phase: str) -> bool:
@@ -64,26 +61,3 @@ class Run:
     def drop(self, phase: str) -> None:
         """Forgets the phase, if it was finished."""
         self.storage.drop(phase)
-
-
-def keep_source(run: Run, phase: str, source: Retriever) -> None:
-    with run.keep(phase) as folder:
-        (folder / FILES).mkdir()
-        said = source.save(folder / FILES)
-        (folder / SAID).write_text(json.dumps(said, default=lambda value: value.tolist()), encoding="utf-8")
-
-
-@dataclass(frozen=True)
-class KeptSource:
-    """A trained source as its phase left it; saved again it is the same files and the same words."""
-
-    folder: Path
-
-    @property
-    def files(self) -> Path:
-        return self.folder / FILES
-
-    def save(self, folder: Path) -> dict[str, Any]:
-        shutil.copytree(self.files, folder, dirs_exist_ok=True)
-        said: dict[str, Any] = json.loads((self.folder / SAID).read_text(encoding="utf-8"))
-        return said

@@ -22,7 +22,9 @@ import torch
 from engine.artifact import ArtifactWriter, Manifest
 from engine.config import Config
 from engine.model import Trained, save_model
-from engine.run import KeptSource, Run
+from engine.older import OlderModel
+from engine.phases import FINAL, KeptSource, open_fusion, open_ranker, open_settled
+from engine.run import Run
 from features.dataset import os_errors, read_manifest
 from features.domain import SegueError
 from features.pairs import Facts
@@ -54,6 +56,7 @@ def train(
     report: Report,
     threads: int | None = None,
     gpus: int = 0,
+    older: OlderModel | None = None,
     say: Callable[[str], None] = _unsaid,
 ) -> Manifest:
     """Trains on the dataset at `dataset_path` and writes the artifact at `out`; returns its manifest.
@@ -61,23 +64,25 @@ def train(
     `report` is called while the workers run, from a thread of its own. `storage`: where the finished phases are kept until the
     end, a path that all workers see or a URI of a filesystem that pyarrow knows; a folder beside `out` by default. `threads`: of
     each worker, a CPU of the cluster each; the cluster's CPUs shared out by default. `gpus`: of each worker that fits
-    retrievers. `say` is handed lines that a person should read. Whatever a person can mend is a SegueError or an OSError, and
-    leaves nothing new at `out`.
+    retrievers. `older`: the model to start warm from; `config` is then the one it was trained with. `say` is handed lines that a
+    person should read. Whatever a person can mend is a SegueError or an OSError, and leaves nothing new at `out`.
     """
     if workers < 0 or gpus < 0 or (threads is not None and threads < 1):
         found = f"{workers}, {gpus} and {threads}"
         raise SegueError(f"train: expected workers and GPUs of 0 or more and threads of 1 or more, found {found}")
     _rehearse(out)
     fingerprint = read_manifest(dataset_path).fingerprint
-    run = Run.of(storage or out.absolute().parent / STORAGE, fingerprint, config, workers)
+    run = Run.of(storage or out.absolute().parent / STORAGE, fingerprint, config, workers, older.names if older else ())
     with closing(run.storage), run.storage.locked():
         _name_others(run, say)
+        if older:
+            older.begin(run)
         os.environ.update(QUIET)
         with nullcontext(threads or _cores()) if workers == 0 else _cluster(workers, threads, gpus) as threads_each:
             from engine.workers import Work
 
             with nullcontext(report) if workers == 0 else _heard(report) as told, _torch_threads():
-                work = Work(dataset_path.absolute(), fingerprint, run, config, max(workers, 1), threads_each, told, gpus)
+                work = Work(dataset_path.absolute(), fingerprint, run, config, max(workers, 1), threads_each, told, gpus, older)
                 _launch_all(work, here=workers == 0)
         manifest = _write(work, out)
         run.storage.remove()
@@ -222,8 +227,6 @@ def _torch_threads() -> Iterator[None]:
 
 def _write(work: Work, out: Path) -> Manifest:
     """The artifact, from the finished phases."""
-    from engine.workers import FINAL, open_fusion, open_ranker, open_settled
-
     settled = open_settled(work.run)
     dataset = work.open_dataset()
     ranker, figures = open_ranker(work.run, work.threads)

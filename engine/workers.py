@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import re
 import socket
 from collections.abc import Callable
@@ -30,9 +29,23 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from engine import fit
 from engine.checkpoints import Checkpoints
 from engine.config import Config
+from engine.older import OlderModel
+from engine.phases import (
+    FINAL,
+    FUSION,
+    RANKER,
+    SETTLED,
+    KeptSource,
+    keep_fusion,
+    keep_ranker,
+    keep_settled,
+    keep_source,
+    open_fusion,
+    open_settled,
+)
 from engine.pipeline import Pipeline, second_stage
-from engine.run import KeptSource, Run, keep_source
-from engine.settle import Settled, settle
+from engine.run import Run
+from engine.settle import settle
 from engine.storage import without_secrets
 from engine.weigh import weigh
 from features.dataset import Dataset
@@ -40,16 +53,12 @@ from features.domain import SegueError
 from features.pairs import Facts
 from features.split import Split
 from stages import parallel
-from stages.past import Past
+from stages.past import Older, Past
 from stages.protocols import Report, Retriever, Visible, named, silent, staged
 from stages.rank.examples import Examples
-from stages.rank.fusion import Fusion
-from stages.rank.lambdamart import FILE as RANKER_FILE
 from stages.rank.lambdamart import LambdaMart
 
-SETTLED, FINAL, FUSION, RANKER = "settled", "final", "fusion", "ranker"
-"""Phases; one of a source is `stage/source`, one worker's examples of a fold are `examples N/rank`."""
-SETTLED_FILE, WEIGHTS, EXAMPLES_FILE, FIGURES = "settled.json", "fusion.json", "examples.npz", "figures.json"
+EXAMPLES_FILE = "examples.npz"
 ATTEMPTS = 2
 """How often a group that lost a worker is started again."""
 LASTING = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
@@ -79,6 +88,7 @@ class Work:
     """Called on worker 0 alone."""
     gpus: int = 0
     """Of each worker that fits retrievers."""
+    older: OlderModel | None = None
 
     def open_dataset(self) -> Dataset:
         """The dataset the training began with; a worker that does not see it, or the run's storage, is told of here."""
@@ -104,9 +114,9 @@ def retrievers_done(work: Work) -> bool:
     if not work.run.has(SETTLED):
         return False
     work = settled_work(work)
-    sources = work.config.sources.recipes()
+    final = all(work.run.has(f"{FINAL}/{name}") for name in work.config.sources.recipes())
     examples = [_examples_of(fold, rank) for fold in range(work.config.examples.folds) for rank in range(work.workers)]
-    return all(work.run.has(phase) for phase in (FUSION, *examples, *(f"{FINAL}/{name}" for name in sources)))
+    return final and (ranker_done(work) or all(work.run.has(phase) for phase in (FUSION, *examples)))
 
 
 def ranker_done(work: Work) -> bool:
@@ -121,11 +131,13 @@ def fit_retrievers(settings: dict[str, Work]) -> None:
     dataset = work.open_dataset()
     report(_start_of(fit_retrievers), 1.0, {"workers": work.workers})
     work = _settle(work, dataset, report)
-    for fold in range(work.config.examples.folds):
-        _make_examples(work, dataset, fold, report)
+    if not _on_all_workers(ranker_done(work)):
+        for fold in range(work.config.examples.folds):
+            _make_examples(work, dataset, fold, report)
     everything = fit.visible(dataset, dataset.interactions, work.config)
+    older = work.older.sources(dataset.vocabulary) if work.older else {}
     for name in work.config.sources.recipes():
-        _fit_source(work, FINAL, name, everything, report)
+        _fit_source(work, FINAL, name, everything, report, older.get(name))
 
 
 def _settle(work: Work, dataset: Dataset, report: Report) -> Work:
@@ -133,8 +145,7 @@ def _settle(work: Work, dataset: Dataset, report: Report) -> Work:
     if not _on_all_workers(work.run.has(SETTLED)):
         settled = settle(dataset, work.config, report)
         if parallel.worker_rank() == 0:
-            with work.run.keep(SETTLED) as folder:
-                (folder / SETTLED_FILE).write_text(json.dumps([settled.config.model_dump(mode="json"), settled.said]), encoding="utf-8")
+            keep_settled(work.run, settled)
         _on_all_workers(True)
     return settled_work(work)
 
@@ -142,11 +153,6 @@ def _settle(work: Work, dataset: Dataset, report: Report) -> Work:
 def settled_work(work: Work) -> Work:
     """With the config that all but the first phase work by."""
     return replace(work, config=open_settled(work.run).config)
-
-
-def open_settled(run: Run) -> Settled:
-    config, said = json.loads((run.path(SETTLED) / SETTLED_FILE).read_text(encoding="utf-8"))
-    return Settled(Config.model_validate(config), said)
 
 
 def _make_examples(work: Work, dataset: Dataset, fold: int, report: Report) -> None:
@@ -168,14 +174,15 @@ def _make_examples(work: Work, dataset: Dataset, fold: int, report: Report) -> N
             examples.save(folder / EXAMPLES_FILE)
 
 
-def _fit_source(work: Work, stage: str, name: str, data: Visible, report: Report) -> None:
+def _fit_source(work: Work, stage: str, name: str, data: Visible, report: Report, older: Older | None = None) -> None:
     """By all workers together; worker 0 keeps what all of them hold."""
     phase = f"{stage}/{name}"
     if _on_all_workers(work.run.has(phase)):
         report(name, 1.0, {})
         return
     steps = Checkpoints(work.run, phase)
-    source = work.config.sources.recipes()[name].fit(replace(data, past=Past(steps)), named(report, name))
+    past = Past(steps, older, work.older.effort if work.older and older else 1.0)
+    source = work.config.sources.recipes()[name].fit(replace(data, past=past), named(report, name))
     if parallel.worker_rank() == 0:
         keep_source(work.run, phase, source)
     _on_all_workers(True)  # nobody looks for the files before they are there
@@ -187,8 +194,7 @@ def _weigh(work: Work, split: Split, sources: dict[str, Retriever]) -> None:
         return
     fusion = weigh(sources, *fit.for_fusion(split, work.config))
     if parallel.worker_rank() == 0:
-        with work.run.keep(FUSION) as folder:
-            (folder / WEIGHTS).write_text(json.dumps(dict(fusion.weights)), encoding="utf-8")
+        keep_fusion(work.run, fusion)
     _on_all_workers(True)
 
 
@@ -212,10 +218,6 @@ def open_masked(work: Work, dataset: Dataset, split: Split, fold: int) -> Pipeli
     sources = _open_sources(work, fit.masked_stage(fold), dataset.interactions.num_tracks)
     facts = Facts.of(split.visible, dataset.catalog)
     return Pipeline(sources, second_stage(sources, facts, open_fusion(work.run), None, work.config.candidates))
-
-
-def open_fusion(run: Run) -> Fusion:
-    return Fusion(json.loads((run.path(FUSION) / WEIGHTS).read_text(encoding="utf-8")))
 
 
 def fit_ranker(settings: dict[str, Work]) -> None:
@@ -257,16 +259,8 @@ def _keep_ranker(work: Work, ranker: LambdaMart, report: Report) -> None:
     split = fit.masked(dataset, work.config)
     final = _open_sources(work, FINAL, dataset.interactions.num_tracks)
     figures = fit.check(split, open_masked(work, dataset, split, 0), ranker, final, work.config)
-    with work.run.keep(RANKER) as folder:
-        ranker.save(folder)
-        (folder / FIGURES).write_text(json.dumps(figures), encoding="utf-8")
+    keep_ranker(work.run, ranker, figures)
     report("check", 1.0, {})
-
-
-def open_ranker(run: Run, threads: int) -> tuple[LambdaMart, dict[str, Any]]:
-    """The ranker and the figures of the check."""
-    figures: dict[str, Any] = json.loads((run.path(RANKER) / FIGURES).read_text(encoding="utf-8"))
-    return LambdaMart((run.path(RANKER) / RANKER_FILE).read_text(encoding="utf-8"), threads), figures
 
 
 class _NoSecondTry(UserCallback):

@@ -39,7 +39,7 @@ def solve_blocks(
         entries = slice(indptr[start], indptr[stop])
         block = _Block(
             torch.from_numpy(indptr[start : stop + 1] - indptr[start]).to(device),
-            torch.from_numpy(indices[entries]).to(device, torch.int64),
+            torch.tensor(indices[entries], dtype=torch.int64, device=device),
             torch.from_numpy(extra[entries]).to(device),
             torch.from_numpy(weights[start:stop]).to(device),
             columns,

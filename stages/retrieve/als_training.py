@@ -18,6 +18,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
+from features.arrays import read_only
 from features.domain import Floats
 from stages import parallel
 from stages.past import FRESH, Past, Reached
@@ -170,7 +171,7 @@ class _Side:
         indptr = plays.indptr.astype(np.int64)
         weights = recipe.row_weights(np.diff(indptr), plays.shape[1])
         extra = plays.data * np.float32(recipe.confidence)
-        return cls(indptr, plays.indices.astype(np.int32, copy=False), extra, weights, total, fixed)
+        return cls(indptr, read_only(plays.indices.astype(np.int32, copy=False)), extra, weights, total, fixed)
 
     def solve(self, rows: torch.Tensor, columns: torch.Tensor, gram: torch.Tensor, recipe: AlsRecipe) -> float:
         """Improves `rows` (rows of the shard, width) given all `columns` and their `gram`, diagonal but for the coordinates

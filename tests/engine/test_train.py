@@ -18,13 +18,15 @@ from ray.exceptions import PendingCallsLimitExceeded
 from engine import fit
 from engine.artifact import Manifest
 from engine.config import Config
-from engine.model import KnownPlaylists, save_model
+from engine.model import KnownPlaylists, open_model, save_model
+from engine.older import OlderModel
+from engine.phases import KeptSource
 from engine.progress import HELD, Board, Told
-from engine.run import KeptSource, Run
+from engine.run import Run
 from engine.storage import Local
 from engine.train import STORAGE, room, train
 from features.dataset import Dataset, read_manifest
-from features.domain import SegueError
+from features.domain import Queries, Query, SegueError
 from stages.protocols import silent
 from stages.rank.lambdamart import LambdaMartRecipe
 from stages.retrieve.als import AlsRecipe
@@ -305,3 +307,30 @@ def test_rankers_that_differ_are_told_of(
     monkeypatch.setattr("ray.train.collective.broadcast_from_rank_zero", lambda own: "another " + own)
     with pytest.raises(SegueError, match=r"expected all workers to end with the model of sha256 another.*on worker 1"):
         workers._require_same(ranker, 1)
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The world of `dataset` with a third more playlists, and tracks that were in none before."""
+    return make_dataset(tmp_path_factory.mktemp("grown"), playlists=400)
+
+
+def test_a_warm_start_keeps_the_ranker_and_takes_a_fraction_of_the_sweeps(
+    undisturbed: tuple[Manifest, Path, Heard], grown: Path, out: Path
+) -> None:
+    older, heard = OlderModel.at(undisturbed[1]), Heard()
+    manifest = at(out, grown, older.config, older=older, report=heard)
+    assert set(heard.done) == {"retrievers start", *EVERY}
+    assert heard.shares["als"] == [1.0]
+    assert ranker_text(out) == ranker_text(undisturbed[1])
+    assert manifest.metrics["from"] == {"version": undisturbed[0].version, "effort": 0.25}
+    assert manifest.num_tracks == read_manifest(grown).num_tracks
+    model = open_model(out)
+    assert (model.pipeline.recommend(Queries.of([Query(model.names.playlists.tracks[:5])]), 10).ranking.tracks >= 0).all()
+
+
+def test_an_older_model_that_is_none_is_one_line(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(SegueError, match=r"expected a readable folder with manifest\.json"):
+        OlderModel.at(tmp_path)
+    with pytest.raises(SegueError, match="--effort: expected more than 0 and at most 1, found 0"):
+        OlderModel.at(tmp_path, 0)

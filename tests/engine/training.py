@@ -33,8 +33,8 @@ DIVERGES = CONFIG.model_copy(
 DIVERGED = "autoencoder track vectors: expected finite numbers, found .* that are not"
 
 
-def make_dataset(folder: Path) -> Path:
-    write_world(folder / "world", playlists=300, tracks=500, seed=1)
+def make_dataset(folder: Path, playlists: int = 300) -> Path:
+    write_world(folder / "world", playlists, tracks=500, seed=1)
     ingest([folder / "world" / "mpd.zip"], folder / "dataset", folder / "world" / "audio_features.parquet", (), lambda *_: None)
     return folder / "dataset"
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -9,11 +10,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.domain import SegueError
+from features.catalog import Catalog
+from features.domain import NO_TRACK, SegueError
 from features.interactions import Interactions
+from stages.past import Older, Past
 from stages.retrieve import als_device, als_training
 from stages.retrieve.als import Als, AlsRecipe
 from stages.retrieve.index import IndexRecipe
+from stages.retrieve.related import RelatedRecipe
 from tests import oracles, worlds
 from tests.contracts import QUICK, RetrieverContract, board, fitted
 
@@ -205,3 +209,26 @@ def test_what_diverged_is_not_kept(plays: float) -> None:
     held = worlds.interactions([[0, 1], [0, 2]], 3, plays=[plays, 1, 1, 1])
     with pytest.raises(SegueError, match=r"als track vectors: expected finite numbers, found \d+ that are not"):
         AlsRecipe(dim=2, sweeps=2).fit(worlds.visible(held))
+
+
+@pytest.mark.parametrize("recipe", [AlsRecipe(dim=8, sweeps=12), RelatedRecipe(factors=AlsRecipe(dim=4, sweeps=12))])
+def test_three_sweeps_from_an_older_model_are_worth_more_than_eight_from_none(recipe: AlsRecipe | RelatedRecipe) -> None:
+    """Of nine tenths of the playlists, whose tracks stood in another order; two tracks are new."""
+    visible = board().visible
+    held, backwards = visible.interactions, np.arange(visible.num_tracks, dtype=np.int32)[::-1]
+    some = held.part(0, held.num_playlists * 9 // 10)
+    before = replace(visible, interactions=replace(some, tracks=backwards[some.tracks]), catalog=Catalog(visible.catalog.table[::-1]))
+    rows = backwards.copy()
+    rows[:2] = NO_TRACK
+    older = Older(recipe.fit(before), rows)
+
+    def losses(past: Past) -> list[float]:
+        told: list[float] = []
+        source = recipe.fit(replace(visible, past=past), lambda _, done, figures: told.append(figures["loss"]))
+        assert source.track_vectors[held.track_counts > 0].any(axis=1).all()
+        return told
+
+    warm, whole, cold = losses(Past(older=older, effort=0.25)), losses(Past()), losses(Past(effort=0.25))
+    assert (len(warm), len(whole), len(cold)) == (3, 12, 3)
+    assert warm[0] < cold[0]
+    assert warm[-1] < whole[7]
