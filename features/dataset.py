@@ -13,6 +13,7 @@ Knows no source file and no model.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -176,7 +177,10 @@ def replaced_whole(out: Path) -> Iterator[Path]:
 
 @contextmanager
 def os_errors(path: Path) -> Iterator[None]:
-    """Polars tells of a full disk as if the table were wrong: what the system refused is an OSError again."""
+    """What the system refused is an OSError again that says so and where.
+
+    Polars tells of a full disk as if the table were wrong, numpy as a number of bytes that were not written.
+    """
     try:
         yield
     except pl.exceptions.PolarsError as error:
@@ -184,6 +188,10 @@ def os_errors(path: Path) -> Iterator[None]:
         if refused is None:
             raise
         raise OSError(int(refused[1]), os.strerror(int(refused[1])), str(path)) from error
+    except OSError as error:
+        if error.errno is None and re.search(r"requested and \d+ written", str(error)):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        raise
 
 
 def _put_back(old: Path, out: Path) -> None:

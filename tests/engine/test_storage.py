@@ -166,6 +166,13 @@ def test_a_full_disk_keeps_what_was_finished(storage: Storage, tmp_path: Path) -
     assert not storage.has("final/als")
 
 
+def test_a_full_disk_is_told_of_by_its_name(storage: Storage) -> None:
+    """This is all that numpy says of it."""
+    with pytest.raises(OSError, match="No space left") as caught, storage.keep("final/als"):
+        raise OSError("262145 requested and 4080 written")
+    assert caught.value.errno == errno.ENOSPC
+
+
 class TestRemote:
     """What only an object store can do wrong."""
 
