@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 from engine.run import Run
@@ -40,7 +41,7 @@ class Checkpoints:
 
     def keep(self, reached: Reached) -> None:
         rank = parallel.worker_rank()
-        with self.run.keep(self._place(reached.done, rank)) as folder:
+        with self.run.keep(self._place(reached.done, rank), durable=False) as folder:
             save_file(_plain(reached.own), folder / OWN)
             if rank == 0:
                 save_file(_plain(reached.shared), folder / SHARED)
@@ -55,9 +56,18 @@ class Checkpoints:
         return f"{self.phase} steps/{rank}/{step % PLACES}"
 
     def _step(self, place: int) -> int:
-        """The step this worker kept there, NEVER if none."""
-        phase = self._place(place, parallel.worker_rank())
-        return int((self.run.path(phase) / STEP).read_text(encoding="ascii")) if self.run.has(phase) else NEVER
+        """The step this worker kept there, NEVER if none, or none that is whole."""
+        rank = parallel.worker_rank()
+        phase = self._place(place, rank)
+        if not self.run.has(phase):
+            return NEVER
+        try:
+            for file in (OWN, SHARED)[: 2 if rank == 0 else 1]:
+                with safe_open(self.run.path(phase) / file, "numpy"):  # compares the file's length with what its head says
+                    pass
+            return int((self.run.path(phase) / STEP).read_text(encoding="ascii"))
+        except (SafetensorError, ValueError):
+            return NEVER
 
     def _load(self, done: int, rank: int, file: str) -> State:
         return load_file(self.run.path(self._place(done, rank)) / file)

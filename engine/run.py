@@ -49,9 +49,10 @@ class Run:
         return self.storage.path(phase)
 
     @contextmanager
-    def keep(self, phase: str) -> Iterator[Path]:
-        """A folder to write into, which is the finished phase when the block ends well and is gone when it does not."""
-        with self.storage.keep(phase) as folder:
+    def keep(self, phase: str, *, durable: bool = True) -> Iterator[Path]:
+        """A folder to write into, which is the finished phase when the block ends well and is gone when it does not; what need
+        not be `durable` costs no wait for the disk."""
+        with self.storage.keep(phase, durable=durable) as folder:
             try:
                 yield folder
             except SafetensorError as error:  # it tells of a full disk in words alone

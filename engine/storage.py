@@ -46,8 +46,9 @@ class Storage(Protocol):
     def has(self, name: str) -> bool:
         """Whether the folder was finished, by whomever."""
 
-    def keep(self, name: str) -> AbstractContextManager[Path]:
-        """A folder to write into, which is `name` when the block ends well and is gone when it does not."""
+    def keep(self, name: str, *, durable: bool = True) -> AbstractContextManager[Path]:
+        """A folder to write into, which is `name` when the block ends well and is gone when it does not; what need not be
+        `durable` may be cut short where a machine loses its power."""
 
     def path(self, name: str) -> Path:
         """Where this process reads the finished folder, until `close`."""
@@ -91,8 +92,8 @@ class Local:
     def has(self, name: str) -> bool:
         return self.path(name).is_dir()
 
-    def keep(self, name: str) -> AbstractContextManager[Path]:
-        return replaced_whole(self.path(name))
+    def keep(self, name: str, *, durable: bool = True) -> AbstractContextManager[Path]:
+        return replaced_whole(self.path(name), durable=durable)
 
     def path(self, name: str) -> Path:
         return self.folder / name
@@ -173,7 +174,7 @@ class Remote:
         return self._complete(name) is not None
 
     @contextmanager
-    def keep(self, name: str) -> Iterator[Path]:
+    def keep(self, name: str, *, durable: bool = True) -> Iterator[Path]:
         version = uuid4().hex
         made = self._copies / version
         made.mkdir()

@@ -151,11 +151,12 @@ def is_dataset(path: Path) -> bool:
 
 
 @contextmanager
-def replaced_whole(out: Path) -> Iterator[Path]:
+def replaced_whole(out: Path, *, durable: bool = True) -> Iterator[Path]:
     """A folder to write into that becomes `out` when the block ends well, and is gone when it does not.
 
     It lies beside `out` (or beside the first of its parents that is missing), so becoming `out` is a rename; what was
-    `out` before is removed only then. Everything is on the disk before the rename.
+    `out` before is removed only then. Everything is on the disk before the rename; not `durable`, it may come there later, and
+    a machine that loses its power may find files cut short.
     """
     beside = next(parent for parent in out.absolute().parents if parent.is_dir())
     workplace = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=beside))
@@ -164,12 +165,14 @@ def replaced_whole(out: Path) -> Iterator[Path]:
         made.mkdir()
         with os_errors(out):
             yield made
-        flush_tree(made)
+        if durable:
+            flush_tree(made)
         out.absolute().parent.mkdir(parents=True, exist_ok=True)
         if out.exists():
             out.rename(workplace / "old")
         made.rename(out)
-        flush(out.absolute().parent)
+        if durable:
+            flush(out.absolute().parent)
     finally:
         _put_back(workplace / "old", out)
         shutil.rmtree(workplace, ignore_errors=True)
