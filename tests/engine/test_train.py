@@ -6,7 +6,9 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from socket import gethostname
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,6 +27,7 @@ from engine.progress import HELD, Board, Told
 from engine.run import Run
 from engine.storage import Local
 from engine.train import STORAGE, room, train
+from engine.workers import Work
 from features.dataset import Dataset, read_manifest
 from features.domain import Queries, Query, SegueError
 from stages.protocols import silent
@@ -274,6 +277,18 @@ def test_too_many_calls_under_way_are_lost(monkeypatch: pytest.MonkeyPatch) -> N
 )
 def test_a_worker_is_on_one_node(cpus: int, gpus: int, expected: int) -> None:
     assert room([{"CPU": 4.0}, {"CPU": 4.0, "GPU": 2.0}, {"CPU": 2.0, "memory": 1e9}, {}], cpus, gpus) == expected
+
+
+def test_a_worker_that_sees_less_says_so(dataset: Path, tmp_path: Path) -> None:
+    run = Run.of(tmp_path / "storage", "one", CONFIG, 1)
+    work = Work(dataset, read_manifest(dataset).fingerprint, run, CONFIG, 1, 1, silent)
+    with pytest.raises(SegueError, match=f"{tmp_path}/storage.*: expected a storage that all workers see, found none on {gethostname()}"):
+        work.open_dataset()
+    with run.storage.locked():
+        assert work.open_dataset().fingerprint == work.fingerprint
+        nowhere = replace(work, dataset=tmp_path / "nowhere")
+        with pytest.raises(SegueError, match=f"nowhere: expected the dataset at this path on every node, found none on {gethostname()}"):
+            nowhere.open_dataset()
 
 
 def test_others_are_named_and_left(dataset: Path, out: Path) -> None:

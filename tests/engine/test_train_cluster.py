@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import subprocess
+import sys
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any
 
 import lightgbm
 import pytest
+import yaml
 
 from benchmarks.processes import descendants, running
 from engine.artifact import Manifest
@@ -23,6 +28,8 @@ from stages.retrieve.als import AlsRecipe
 from tests.engine.training import CONFIG, DIVERGED, DIVERGES, Heard, make_dataset, ranker_text
 
 Trained = tuple[Manifest, Path, Heard]
+ROOT = Path(__file__).parents[2]
+TOO_LONG_S = 280
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +94,11 @@ def test_no_address_of_a_worker_is_in_the_artifact(by_two: Trained) -> None:
 
 
 def test_the_artifact_answers(by_two: Trained) -> None:
-    model = open_model(by_two[1])
+    assert_answers(by_two[1])
+
+
+def assert_answers(artifact: Path) -> None:
+    model = open_model(artifact)
     assert (model.pipeline.recommend(Queries.of([model_query(model)]), 10).ranking.tracks >= 0).all()
 
 
@@ -105,6 +116,29 @@ def test_an_error_of_a_worker_is_one_line_without_a_second_try(ray_cluster: Modu
     assert "masked 1 als" in heard.done
     assert not (tmp_path / "artifact").exists()
     assert ray_cluster.is_initialized()
+
+
+@pytest.mark.timeout(2 * TOO_LONG_S)
+def test_on_two_nodes_that_share_no_folder(by_none: Trained, dataset: Path, tmp_path: Path) -> None:
+    """A worker on each; what is finished goes through a storage behind a URI, so each worker has copies of its own."""
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(CONFIG.model_dump(mode="json")))
+    (tmp_path / "copies").mkdir()
+    options = ["--config", tmp_path / "config.yaml", "--workers", 2, "--cpus-per-worker", 1, "--storage", f"file://{tmp_path}/storage"]
+    command = [sys.executable, "-m", "tests.engine.two_nodes", "train", dataset, "--out", tmp_path / "artifact", *options]
+    with TemporaryDirectory(prefix="segue-") as short:  # the names of sockets have little room
+        ours = {"RAY_TMPDIR": short, "TMPDIR": str(tmp_path / "copies"), "RAY_worker_niceness": "0"}
+        ended = subprocess.run(
+            [*map(str, command)], env={**os.environ, **ours}, cwd=ROOT, capture_output=True, text=True, timeout=TOO_LONG_S
+        )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines()[-1] == "nodes of each group: 2 2"
+    told = dict(re.findall(r"s  ([\w ]+): done  loss ([\d,.]+)", ended.stderr))
+    for phase in ("masked 1 als", "als"):
+        assert float(told[phase].replace(",", "")) == pytest.approx(by_none[2].done[phase]["loss"], rel=1e-3)
+    assert "check: done" in ended.stderr
+    assert_answers(tmp_path / "artifact")
+    assert [*(tmp_path / "copies").glob("segue-train-*")] == []
+    assert [*(tmp_path / "storage").rglob("*")] == []
 
 
 def test_more_workers_than_cpus_is_one_line(ray_cluster: ModuleType, dataset: Path, tmp_path: Path) -> None:
