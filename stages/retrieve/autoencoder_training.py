@@ -11,6 +11,7 @@ import torch
 from features.domain import Floats, Ints
 from features.interactions import Interactions
 from stages import parallel
+from stages.epochs import TrainingState
 from stages.protocols import Visible
 from stages.retrieve.autoencoder import AutoencoderRecipe
 from stages.retrieve.sampled import Sampler, SparseTables, places
@@ -53,7 +54,6 @@ class Trainer:
 
     def __init__(self, recipe: AutoencoderRecipe, visible: Visible) -> None:
         self.recipe, self.interactions = recipe, visible.interactions
-        self.random = np.random.default_rng(visible.seed)
         torch.manual_seed(visible.seed)
         self.sampler = Sampler(self.interactions, recipe.batch_size, recipe.negatives, least=2)
         self.content = torch.from_numpy(visible.content if recipe.content else visible.content[:, :0])
@@ -64,20 +64,23 @@ class Trainer:
         self.learned = SparseTables({"rows": rows}, list(self.network.parameters()), recipe.learning_rate)
         self._log_chance = torch.from_numpy(self.sampler.log_chances())
 
-    def epoch(self, epoch: int) -> float:
+    def state(self) -> TrainingState:
+        return TrainingState(self.learned.tables | self.network.state_dict(), self.learned.optimizers)
+
+    def epoch(self, epoch: int, random: np.random.Generator) -> float:
         """The mean loss per playlist over one pass; each pass takes smaller steps than the one before."""
         self.learned.slow_down(1 - epoch / self.recipe.epochs)
         annealed = self.recipe.kl_weight * min(1.0, 2 * (epoch + 1) / self.recipe.epochs)
-        losses = [self._step(batch, annealed) for batch in self.sampler.batches(self.random)]
+        losses = [self._step(batch, annealed, random) for batch in self.sampler.batches(random)]
         return float(np.mean(losses)) if losses else 0.0
 
-    def _step(self, playlists: np.ndarray, kl_weight: float) -> float:
+    def _step(self, playlists: np.ndarray, kl_weight: float, random: np.random.Generator) -> float:
         """All workers draw the same numbers; each then works on its own share of the batch."""
-        shown = _shown(self.interactions, playlists, self.recipe.input_dropout, self.random)
-        noise = torch.from_numpy(self.random.standard_normal((len(playlists), self.recipe.dim), dtype=np.float32))
+        shown = _shown(self.interactions, playlists, self.recipe.input_dropout, random)
+        noise = torch.from_numpy(random.standard_normal((len(playlists), self.recipe.dim), dtype=np.float32))
         start, stop = parallel.shard(len(playlists))
         held = [self.interactions.tracks_of(p) for p in playlists[start:stop]]
-        ids = {"rows": self.sampler.draw(held, self.random)}
+        ids = {"rows": self.sampler.draw(held, random)}
         rows = self.learned.rows(ids)
         loss = self._loss(rows["rows"], ids["rows"], shown[start:stop], held, noise[start:stop], kl_weight) / len(playlists)
         return self.learned.update(loss, rows, ids)

@@ -10,6 +10,7 @@ import torch
 
 from features.domain import Ints
 from stages import parallel
+from stages.epochs import TrainingState
 from stages.protocols import Visible
 from stages.retrieve.factorization import FactorizationRecipe
 from stages.retrieve.sampled import Sampler, SparseTables, places
@@ -24,7 +25,6 @@ class Trainer:
 
     def __init__(self, recipe: FactorizationRecipe, visible: Visible) -> None:
         self.recipe, self.interactions = recipe, visible.interactions
-        self.random = np.random.default_rng(visible.seed)
         self.sampler = Sampler(self.interactions, recipe.batch_size, recipe.negatives, least=1)
         self.learned = SparseTables(self._start(visible.seed), [], recipe.learning_rate)
         self._weights = torch.from_numpy(recipe.playlist_weights(self.interactions.followers))
@@ -39,19 +39,22 @@ class Trainer:
         odds = (held.track_counts + 0.1) * held.num_tracks / (self.recipe.negative_weight * max(len(held.tracks), 1))
         return {"playlists": playlists, "tracks": torch.cat([tracks, torch.from_numpy(np.log(odds).astype(np.float32))[:, None]], dim=1)}
 
-    def epoch(self, epoch: int) -> float:
+    def state(self) -> TrainingState:
+        return TrainingState(self.learned.tables, self.learned.optimizers)
+
+    def epoch(self, epoch: int, random: np.random.Generator) -> float:
         """The mean loss per entry over one pass; each pass takes smaller steps than the one before."""
         self.learned.slow_down(1 - epoch / self.recipe.epochs)
-        losses = [self._step(batch) for batch in self.sampler.batches(self.random)]
+        losses = [self._step(batch, random) for batch in self.sampler.batches(random)]
         return sum(losses) / max(len(self.interactions.tracks), 1)
 
-    def _step(self, batch: np.ndarray) -> float:
+    def _step(self, batch: np.ndarray, random: np.random.Generator) -> float:
         """All workers draw the same numbers; each then works on its own share of the batch. Returns the batch's summed loss."""
         dim = self.recipe.dim
-        kept = self.random.random((len(batch), dim), dtype=np.float32) >= self.recipe.dropout
+        kept = random.random((len(batch), dim), dtype=np.float32) >= self.recipe.dropout
         start, stop = parallel.shard(len(batch))
         held = [self.interactions.tracks_of(p) for p in batch[start:stop]]
-        ids = {"playlists": torch.from_numpy(batch), "tracks": self.sampler.draw(held, self.random)}
+        ids = {"playlists": torch.from_numpy(batch), "tracks": self.sampler.draw(held, random)}
         rows = self.learned.rows(ids)
         mask = torch.from_numpy(kept[start:stop].astype(np.float32) / np.float32(1 - self.recipe.dropout))
         playlists = rows["playlists"][start:stop]
