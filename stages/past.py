@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from math import ceil
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
-from features.domain import Ints
+from features.domain import Ints, SegueError
 
 if TYPE_CHECKING:
     from stages.protocols import Retriever
 
+Source = TypeVar("Source")
 State = Mapping[str, np.ndarray]
 """All that the next step depends on, by name; random generators too, as the numbers that seed them."""
 
@@ -65,6 +67,12 @@ class Older:
     rows: Ints
     """(num_tracks,) where the older model has each track of the new vocabulary; NO_TRACK where it does not."""
 
+    def source_of(self, kind: type[Source]) -> Source:
+        """The source, which is what its recipe makes; anything else is an error."""
+        if not isinstance(self.source, kind):
+            raise SegueError(f"older model: expected a source that is {kind.__name__}, found {type(self.source).__name__}. Train afresh")
+        return self.source
+
 
 @dataclass(frozen=True)
 class Past:
@@ -74,6 +82,10 @@ class Past:
     older: Older | None = None
     effort: float = 1.0
     """The share of its steps that a fit takes; less than 1 where an older model makes the rest unnecessary."""
+
+    def left(self, steps: int) -> range:
+        """Those of a recipe's `steps` that a fit takes: where there is an older model, it stands for the first."""
+        return range(steps - ceil(self.effort * steps) if self.older else 0, steps)
 
 
 FRESH = Past()

@@ -60,7 +60,7 @@ class AutoencoderRecipe(BaseModel):
         from stages.retrieve.autoencoder_training import Trainer
 
         trainer = Trainer(self, visible)
-        for epoch, random in epochs_left(range(self.epochs), visible.seed, trainer.state(), visible.past.steps):
+        for epoch, random in epochs_left(visible.past.left(self.epochs), visible.seed, trainer.state(), visible.past.steps):
             report("autoencoder", (epoch + 1) / self.epochs, {"loss": trainer.epoch(epoch, random)})
         vectors = require_finite("autoencoder track vectors", trainer.track_vectors())
         layers = {name: tensor.numpy().copy() for name, tensor in trainer.network.state_dict().items() if name in _shapes(self)}

@@ -12,10 +12,12 @@ from features.domain import Floats, Ints
 from features.interactions import Interactions
 from stages import parallel
 from stages.epochs import TrainingState
+from stages.past import Older
 from stages.protocols import Visible
-from stages.retrieve.autoencoder import AutoencoderRecipe
+from stages.retrieve.autoencoder import Autoencoder, AutoencoderRecipe
 from stages.retrieve.sampled import Sampler, SparseTables, places
 from stages.retrieve.spectral import starting_rows
+from stages.retrieve.warm import linear_map, warm_rows
 
 LONGEST_INPUT = 250
 """Tracks of one playlist shown to the encoder at once."""
@@ -63,6 +65,18 @@ class Trainer:
         rows = torch.cat([start, torch.from_numpy(popularity)[:, None]], dim=1)
         self.learned = SparseTables({"rows": rows}, list(self.network.parameters()), recipe.learning_rate)
         self._log_chance = torch.from_numpy(self.sampler.log_chances())
+        if visible.past.older:
+            self._go_on_from(visible.past.older)
+
+    def _go_on_from(self, older: Older) -> None:
+        """With its layers and its rows; of a hybrid's rows that part is the content's which a linear map of it explains."""
+        source, table = older.source_of(Autoencoder), self.learned.tables["rows"]
+        self.network.load_state_dict({name: torch.tensor(layer) for name, layer in source.layers.items()}, strict=False)
+        table.copy_(warm_rows(table, older, source.track_vectors))
+        if self.recipe.content:
+            with torch.no_grad():
+                self.network.of_content.copy_(torch.from_numpy(linear_map(self.content.numpy(), table[:, :-1].numpy())))
+                table[:, :-1] -= self.content @ self.network.of_content
 
     def state(self) -> TrainingState:
         return TrainingState(self.learned.tables | self.network.state_dict(), self.learned.optimizers)

@@ -1,6 +1,7 @@
 """The network of `contractive`, and how it is trained.
 
-Input: a recipe and the content matrix. Output: the hidden units of every track. Knows no index.
+Input: a recipe and the content matrix. Output: the hidden units of every track. A trained source keeps no network, so an older
+one is no help. Knows no index.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ class FactorizationRecipe(BaseModel):
         from stages.retrieve.factorization_training import Trainer
 
         trainer = Trainer(self, visible)
-        for epoch, random in epochs_left(range(self.epochs), visible.seed, trainer.state(), visible.past.steps):
+        for epoch, random in epochs_left(visible.past.left(self.epochs), visible.seed, trainer.state(), visible.past.steps):
             report("factorization", (epoch + 1) / self.epochs, {"loss": trainer.epoch(epoch, random)})
         vectors = require_finite("factorization track vectors", trainer.learned.tables["tracks"].numpy())
         held = np.flatnonzero(visible.interactions.track_counts).astype(np.int32)

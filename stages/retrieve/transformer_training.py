@@ -1,6 +1,7 @@
 """The network of `transformer`, and how it is trained.
 
-Input: a recipe and the content matrix. Output: what CLS becomes for every track. Knows no index.
+Input: a recipe and the content matrix. Output: what CLS becomes for every track. A trained source keeps no network, so an older
+one is no help. Knows no index.
 """
 
 from __future__ import annotations
