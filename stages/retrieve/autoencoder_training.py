@@ -71,12 +71,11 @@ class Trainer:
     def _go_on_from(self, older: Older) -> None:
         """With its layers and its rows; of a hybrid's rows that part is the content's which a linear map of it explains."""
         source, table = older.source_of(Autoencoder), self.learned.tables["rows"]
-        self.network.load_state_dict({name: torch.tensor(layer) for name, layer in source.layers.items()}, strict=False)
         table.copy_(warm_rows(table, older, source.track_vectors))
-        if self.recipe.content:
-            with torch.no_grad():
-                self.network.of_content.copy_(torch.from_numpy(linear_map(self.content.numpy(), table[:, :-1].numpy())))
-                table[:, :-1] -= self.content @ self.network.of_content
+        of_content = torch.from_numpy(linear_map(self.content.numpy(), table[:, :-1].numpy()))
+        table[:, :-1] -= self.content @ of_content
+        layers = {name: torch.tensor(layer) for name, layer in source.layers.items()}
+        self.network.load_state_dict(layers | {"of_content": of_content})
 
     def state(self) -> TrainingState:
         return TrainingState(self.learned.tables | self.network.state_dict(), self.learned.optimizers)

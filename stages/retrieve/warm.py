@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from features.domain import NO_TRACK, Floats
-from stages import parallel
 from stages.past import Older
 
 RIDGE = 1e-3
@@ -20,17 +19,15 @@ RIDGE = 1e-3
 
 def warm_rows(start: torch.Tensor, older: Older, vectors: Floats) -> torch.Tensor:
     """(num_tracks, dim + 1), as `start` where there is no older model and as its `vectors` (n, dim + 1): the last coordinate is
-    the bias, which stays as it is. Nobody held a track whose other coordinates are 0 there, so it is new. The same on every worker.
+    the bias, which stays as it is. Nobody held a track whose other coordinates are 0 there, so it is new.
     """
-    rows = torch.zeros_like(start)
-    if parallel.worker_rank() == 0:  # two machines may round the map differently
-        known = np.flatnonzero(older.rows != NO_TRACK)
-        known = known[vectors[older.rows[known], :-1].any(axis=1)]
-        own = torch.tensor(vectors[older.rows[known]])
-        rows[:, :-1] = start[:, :-1] @ torch.from_numpy(linear_map(start[known, :-1].numpy(), own[:, :-1].numpy()))
-        rows[:, -1] = start[:, -1]
-        rows[known] = own
-    return parallel.sum_over_workers(rows)
+    known = np.flatnonzero(older.rows != NO_TRACK)
+    known = known[vectors[older.rows[known], :-1].any(axis=1)]
+    own = np.array(vectors[older.rows[known]], np.float32)
+    turn = torch.from_numpy(linear_map(start[known, :-1].numpy(), own[:, :-1]))
+    rows = torch.cat([start[:, :-1] @ turn, start[:, -1:]], dim=1)
+    rows[known] = torch.from_numpy(own)
+    return rows
 
 
 def linear_map(inputs: Floats, outputs: Floats) -> Floats:
