@@ -230,7 +230,8 @@ def fit_ranker(settings: dict[str, Work]) -> None:
     folds = (work.run.path(_examples_of(fold, rank)) for fold in range(work.config.examples.folds))
     examples = Examples.join([Examples.open(fold / EXAMPLES_FILE) for fold in folds])
     network = get_network_params() if work.workers > 1 else None
-    fitted = work.config.ranker.fit(examples, work.config.seed, work.threads, network, report)
+    steps = Checkpoints(work.run, RANKER)
+    fitted = work.config.ranker.fit(examples, work.config.seed, work.threads, network, report, steps)
     ranker = replace(fitted, text=_alone(fitted.text))
     _require_same(ranker, rank)
     if rank == 0:

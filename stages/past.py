@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
-from features.domain import NO_TRACK, Floats, Ints
+from features.domain import NO_TRACK, Floats, Ints, SegueError
 
 if TYPE_CHECKING:
     from stages.protocols import Retriever
 
+Source = TypeVar("Source")
 State = Mapping[str, np.ndarray]
 """All that the next step depends on, by name; random generators too, as the numbers that seed them."""
 
@@ -73,6 +74,12 @@ class Older:
         carried[known] = values[self.rows[known]]
         return carried
 
+    def source_of(self, kind: type[Source]) -> Source:
+        """The source, which is what its recipe makes; anything else is an error."""
+        if not isinstance(self.source, kind):
+            raise SegueError(f"older model: expected a source that is {kind.__name__}, found {type(self.source).__name__}. Train afresh")
+        return self.source
+
 
 @dataclass(frozen=True)
 class Past:
@@ -83,9 +90,9 @@ class Past:
     effort: float = 1.0
     """The share of its steps that a fit takes; less than 1 where an older model makes the rest unnecessary."""
 
-    def share(self, steps: int) -> int:
-        """How many of `steps` to make, at least 1."""
-        return max(ceil(steps * self.effort), 1)
+    def left(self, steps: int) -> range:
+        """Those of a recipe's `steps` that a fit takes: where there is an older model, it stands for the first."""
+        return range(steps - ceil(self.effort * steps) if self.older else 0, steps)
 
 
 FRESH = Past()

@@ -2,12 +2,14 @@
 
 Input: examples in groups, one group per query. Output: a ranker that scores pair features. Burges, "From RankNet to
 LambdaRank to LambdaMART" (2010); Ke et al., "LightGBM" (2017). Every worker holds whole queries; the parameters that
-join the workers come from outside. LightGBM itself, large to import, is asked to learn and to explain, never to score.
+join the workers come from outside. The trees grow some at a time, each time from the scores of those there are, so that an
+interrupted run goes on from their text. LightGBM itself, large to import, is asked to learn and to explain, never to score.
 Knows no retriever and no Ray.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +20,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from features.domain import Floats, SegueError
+from stages.past import FORGOTTEN, Reached, Steps
 from stages.protocols import Report, silent
 from stages.rank.examples import Examples
 from stages.rank.trees import Trees, line
@@ -41,6 +44,9 @@ class LambdaMartRecipe(BaseModel):
     truncation: int = Field(300, ge=1)
     """Pairs are compared where one of the two stands in the first so many."""
     max_bin: int = Field(127, ge=2)
+    kept_every: int = Field(50, ge=1)
+    """So many trees grow at a time and are kept, for an interrupted run to go on from; each time rows and features are drawn
+    from new seeds."""
 
     def fit(
         self,
@@ -49,8 +55,10 @@ class LambdaMartRecipe(BaseModel):
         threads: int,
         network: Mapping[str, Any] | None = None,
         report: Report = silent,
+        steps: Steps = FORGOTTEN,
     ) -> LambdaMart:
-        """`network`: LightGBM's own parameters that join several workers, each with its share of the groups."""
+        """`network`: LightGBM's own parameters that join several workers, each with its share of the groups. A step is a tree;
+        who goes on from `steps` gets the very trees of an undisturbed run."""
         if not examples.labels.any():
             raise SegueError(
                 f"ranker: expected examples with at least one hit, found {len(examples.labels)} pairs and no hit. "
@@ -61,13 +69,23 @@ class LambdaMartRecipe(BaseModel):
         data = lightgbm.Dataset(
             examples.features, examples.labels, group=examples.groups, feature_name=list(examples.names), free_raw_data=True
         )
-        booster = lightgbm.train(self._parameters(seed, threads, network), data, self.trees, callbacks=[self._progress(report)])
-        if network:
-            booster.free_network()
-        return LambdaMart(booster.model_to_string(), threads)
+        done, text = _kept(steps.last())
+        connected = None  # the network is its first booster's: no port can be bound again right after it was left
+        for first in range(done, self.trees, self.kept_every):
+            if text:
+                data.set_init_score(Trees.of(text).score(examples.features))
+            count, joint = min(self.kept_every, self.trees - first), _joint(network, connect=connected is None)
+            parameters = self._parameters([seed, first], threads) | joint
+            booster = lightgbm.train(parameters, data, count, callbacks=[self._progress(report, first)])
+            connected = connected or booster
+            text = _joined(text, booster.model_to_string())
+            steps.keep(Reached(first + count, {}, {"text": np.frombuffer(text.encode(), np.uint8)}))
+        if network and connected:
+            connected.free_network()
+        return LambdaMart(text, threads)
 
-    def _parameters(self, seed: int, threads: int, network: Mapping[str, Any] | None) -> dict[str, Any]:
-        distributed = {"tree_learner": "data_parallel", "pre_partition": True, **network} if network else {}
+    def _parameters(self, seeds: Sequence[int], threads: int) -> dict[str, Any]:
+        of_rows, of_features = np.random.default_rng(seeds).integers(2**31, size=2).tolist()
         return {
             "objective": "lambdarank",
             "learning_rate": self.learning_rate,
@@ -78,19 +96,46 @@ class LambdaMartRecipe(BaseModel):
             "bagging_freq": 1,
             "lambdarank_truncation_level": self.truncation,
             "max_bin": self.max_bin,
-            "seed": seed,
+            "bagging_seed": of_rows,
+            "feature_fraction_seed": of_features,
+            "seed": seeds[0],
             "deterministic": True,
             "force_col_wise": True,
             "num_threads": threads,
             "verbosity": -1,
-            **distributed,
         }
 
-    def _progress(self, report: Report) -> Any:
+    def _progress(self, report: Report, first: int) -> Any:
         def show(env: Any) -> None:
-            report("ranker", (env.iteration + 1) / self.trees, {"trees": float(env.iteration + 1)})
+            trees = first + env.iteration + 1
+            report("ranker", trees / self.trees, {"trees": float(trees)})
 
         return show
+
+
+def _kept(reached: Reached | None) -> tuple[int, str]:
+    """How many trees there are, and their text."""
+    return (reached.done, reached.shared["text"].tobytes().decode()) if reached else (0, "")
+
+
+def _joint(network: Mapping[str, Any] | None, *, connect: bool) -> dict[str, Any]:
+    """The parameters by which several workers learn together; without those that connect them, where they are connected."""
+    if not network:
+        return {}
+    joint = {"tree_learner": "data_parallel", "pre_partition": True, **network}
+    return {name: value for name, value in joint.items() if connect or name != "machines"}
+
+
+def _joined(text: str, more: str) -> str:
+    """One model of the trees of both, which score as the sum of both; `text` is empty before the first."""
+    if not text:
+        return more
+    import lightgbm
+
+    head, end, rest = text.partition("\nend of trees")
+    trees = more[more.index("\nTree=") : more.index("\nend of trees")]
+    unsized = re.sub(r"^tree_sizes=.*\n", "", head, flags=re.MULTILINE)  # else it would read no more trees than were announced
+    return str(lightgbm.Booster(model_str=unsized + trees + end + rest).model_to_string())
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 import scipy.sparse as sp
@@ -66,7 +66,7 @@ class AlsRecipe(BaseModel):
     def fit(self, visible: Visible, report: Report = silent) -> Als:
         interactions, older = visible.interactions, visible.past.older
         shape = (interactions.num_playlists, interactions.num_tracks)
-        start = older.of_tracks(cast(Als, older.source).track_vectors) if older else None
+        start = older.of_tracks(older.source_of(Als).track_vectors) if older else None
         found = self.factorize(partial(self._plays, interactions), shape, visible.seed, report, visible.past, start)
         vectors = require_finite("als track vectors", found)
         held = np.flatnonzero(visible.interactions.track_counts).astype(np.int32)

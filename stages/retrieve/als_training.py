@@ -53,11 +53,11 @@ def factorize(
     del own
     reached = past.steps.last()
     factors = _Factors.of(reached) if reached else _start(recipe, shape, seed, start)
-    sweeps = past.share(recipe.sweeps)
-    for sweep in range(reached.done if reached else 0, sweeps):
+    planned = past.left(recipe.sweeps)
+    for sweep in range(reached.done if reached else planned.start, planned.stop):
         loss = factors.sweep(by_row, by_column, recipe)
         past.steps.keep(factors.reached(sweep + 1))
-        report("als", (sweep + 1) / sweeps, {"loss": loss})
+        report("als", (sweep + 1) / planned.stop, {"loss": loss})
     columns = parallel.gathered_rows(factors.columns, shape[1])
     return np.asarray((columns @ factors.turn.T).numpy())
 

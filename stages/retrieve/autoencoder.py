@@ -56,11 +56,12 @@ class AutoencoderRecipe(BaseModel):
     index: IndexRecipe = IndexRecipe()
 
     def fit(self, visible: Visible, report: Report = silent) -> Autoencoder:
-        from stages.retrieve.autoencoder_training import Trainer  # it needs torch, which a server has no use for
+        from stages.epochs import epochs_left  # it needs torch, which a server has no use for
+        from stages.retrieve.autoencoder_training import Trainer
 
         trainer = Trainer(self, visible)
-        for epoch in range(self.epochs):
-            report("autoencoder", (epoch + 1) / self.epochs, {"loss": trainer.epoch(epoch)})
+        for epoch, random in epochs_left(visible.past.left(self.epochs), visible.seed, trainer.state(), visible.past.steps):
+            report("autoencoder", (epoch + 1) / self.epochs, {"loss": trainer.epoch(epoch, random)})
         vectors = require_finite("autoencoder track vectors", trainer.track_vectors())
         layers = {name: tensor.numpy().copy() for name, tensor in trainer.network.state_dict().items() if name in _shapes(self)}
         held = np.flatnonzero(visible.interactions.track_counts).astype(np.int32)

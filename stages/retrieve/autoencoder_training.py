@@ -11,10 +11,13 @@ import torch
 from features.domain import Floats, Ints
 from features.interactions import Interactions
 from stages import parallel
+from stages.epochs import TrainingState
+from stages.past import Older
 from stages.protocols import Visible
-from stages.retrieve.autoencoder import AutoencoderRecipe
+from stages.retrieve.autoencoder import Autoencoder, AutoencoderRecipe
 from stages.retrieve.sampled import Sampler, SparseTables, places
 from stages.retrieve.spectral import starting_rows
+from stages.retrieve.warm import linear_map, warm_rows
 
 LONGEST_INPUT = 250
 """Tracks of one playlist shown to the encoder at once."""
@@ -53,7 +56,6 @@ class Trainer:
 
     def __init__(self, recipe: AutoencoderRecipe, visible: Visible) -> None:
         self.recipe, self.interactions = recipe, visible.interactions
-        self.random = np.random.default_rng(visible.seed)
         torch.manual_seed(visible.seed)
         self.sampler = Sampler(self.interactions, recipe.batch_size, recipe.negatives, least=2)
         self.content = torch.from_numpy(visible.content if recipe.content else visible.content[:, :0])
@@ -63,21 +65,35 @@ class Trainer:
         rows = torch.cat([start, torch.from_numpy(popularity)[:, None]], dim=1)
         self.learned = SparseTables({"rows": rows}, list(self.network.parameters()), recipe.learning_rate)
         self._log_chance = torch.from_numpy(self.sampler.log_chances())
+        if visible.past.older:
+            self._go_on_from(visible.past.older)
 
-    def epoch(self, epoch: int) -> float:
+    def _go_on_from(self, older: Older) -> None:
+        """With its layers and its rows; of a hybrid's rows that part is the content's which a linear map of it explains."""
+        source, table = older.source_of(Autoencoder), self.learned.tables["rows"]
+        table.copy_(warm_rows(table, older, source.track_vectors))
+        of_content = torch.from_numpy(linear_map(self.content.numpy(), table[:, :-1].numpy()))
+        table[:, :-1] -= self.content @ of_content
+        layers = {name: torch.tensor(layer) for name, layer in source.layers.items()}
+        self.network.load_state_dict(layers | {"of_content": of_content})
+
+    def state(self) -> TrainingState:
+        return TrainingState(self.learned.tables | self.network.state_dict(), self.learned.optimizers)
+
+    def epoch(self, epoch: int, random: np.random.Generator) -> float:
         """The mean loss per playlist over one pass; each pass takes smaller steps than the one before."""
         self.learned.slow_down(1 - epoch / self.recipe.epochs)
         annealed = self.recipe.kl_weight * min(1.0, 2 * (epoch + 1) / self.recipe.epochs)
-        losses = [self._step(batch, annealed) for batch in self.sampler.batches(self.random)]
+        losses = [self._step(batch, annealed, random) for batch in self.sampler.batches(random)]
         return float(np.mean(losses)) if losses else 0.0
 
-    def _step(self, playlists: np.ndarray, kl_weight: float) -> float:
+    def _step(self, playlists: np.ndarray, kl_weight: float, random: np.random.Generator) -> float:
         """All workers draw the same numbers; each then works on its own share of the batch."""
-        shown = _shown(self.interactions, playlists, self.recipe.input_dropout, self.random)
-        noise = torch.from_numpy(self.random.standard_normal((len(playlists), self.recipe.dim), dtype=np.float32))
+        shown = _shown(self.interactions, playlists, self.recipe.input_dropout, random)
+        noise = torch.from_numpy(random.standard_normal((len(playlists), self.recipe.dim), dtype=np.float32))
         start, stop = parallel.shard(len(playlists))
         held = [self.interactions.tracks_of(p) for p in playlists[start:stop]]
-        ids = {"rows": self.sampler.draw(held, self.random)}
+        ids = {"rows": self.sampler.draw(held, random)}
         rows = self.learned.rows(ids)
         loss = self._loss(rows["rows"], ids["rows"], shown[start:stop], held, noise[start:stop], kl_weight) / len(playlists)
         return self.learned.update(loss, rows, ids)

@@ -1,6 +1,7 @@
 """The network of `contractive`, and how it is trained.
 
-Input: a recipe and the content matrix. Output: the hidden units of every track. Knows no index.
+Input: a recipe and the content matrix. Output: the hidden units of every track. A trained source keeps no network, so an older
+one is no help. Knows no index.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import torch
 
 from features.domain import Floats
 from stages import parallel
+from stages.epochs import TrainingState, epochs_left
+from stages.past import FORGOTTEN, Steps
 from stages.protocols import Report, Visible, silent
 from stages.retrieve.contractive import ContractiveRecipe
 
@@ -18,24 +21,25 @@ from stages.retrieve.contractive import ContractiveRecipe
 def hidden_units(recipe: ContractiveRecipe, visible: Visible, report: Report) -> Floats:
     """(num_tracks, dim) of a network trained on what is visible."""
     inputs = to_unit_range(visible.content)
-    model = train(recipe, inputs, visible.seed, report)
+    model = train(recipe, inputs, visible.seed, report, visible.past.steps)
     with torch.no_grad():
         units: Floats = model.encode(inputs).numpy()
     return units
 
 
-def train(recipe: ContractiveRecipe, inputs: torch.Tensor, seed: int, report: Report = silent) -> ContractiveAutoencoder:
+def train(
+    recipe: ContractiveRecipe, inputs: torch.Tensor, seed: int, report: Report = silent, steps: Steps = FORGOTTEN
+) -> ContractiveAutoencoder:
     """`inputs` (num_tracks, num_features) in 0...1; reports the mean loss of each epoch, the penalty included."""
     torch.manual_seed(seed)
     model = ContractiveAutoencoder(inputs.shape[1], recipe.dim, recipe.hidden_layers)
     optimizer = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, fused=True)
-    generator = torch.Generator().manual_seed(seed)
 
     def loss_of(rows: torch.Tensor, own: slice) -> torch.Tensor:
         return model.loss(inputs[rows[own]], recipe.jacobian_weight)
 
-    for epoch in range(recipe.epochs):
-        order = torch.randperm(len(inputs), generator=generator)
+    for epoch, random in epochs_left(range(recipe.epochs), seed, TrainingState(model.state_dict(), [optimizer]), steps):
+        order = torch.from_numpy(random.permutation(len(inputs)))
         loss = parallel.pass_over(order, recipe.batch_size, optimizer, loss_of)
         report("content", (epoch + 1) / recipe.epochs, {"loss": loss})
     return model

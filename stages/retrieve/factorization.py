@@ -64,11 +64,12 @@ class FactorizationRecipe(BaseModel):
     index: IndexRecipe = IndexRecipe()
 
     def fit(self, visible: Visible, report: Report = silent) -> Factorization:
-        from stages.retrieve.factorization_training import Trainer  # it needs torch, which a server has no use for
+        from stages.epochs import epochs_left  # it needs torch, which a server has no use for
+        from stages.retrieve.factorization_training import Trainer
 
         trainer = Trainer(self, visible)
-        for epoch in range(self.epochs):
-            report("factorization", (epoch + 1) / self.epochs, {"loss": trainer.epoch(epoch)})
+        for epoch, random in epochs_left(visible.past.left(self.epochs), visible.seed, trainer.state(), visible.past.steps):
+            report("factorization", (epoch + 1) / self.epochs, {"loss": trainer.epoch(epoch, random)})
         vectors = require_finite("factorization track vectors", trainer.learned.tables["tracks"].numpy())
         held = np.flatnonzero(visible.interactions.track_counts).astype(np.int32)
         background = Background.of(visible.interactions.track_counts, self.background, visible.seed)

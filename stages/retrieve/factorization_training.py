@@ -10,10 +10,13 @@ import torch
 
 from features.domain import Ints
 from stages import parallel
+from stages.epochs import TrainingState
+from stages.past import Older
 from stages.protocols import Visible
-from stages.retrieve.factorization import FactorizationRecipe
+from stages.retrieve.factorization import Factorization, FactorizationRecipe
 from stages.retrieve.sampled import Sampler, SparseTables, places
 from stages.retrieve.spectral import starting_rows
+from stages.retrieve.warm import warm_rows
 
 ROW_SCALE = 0.05
 """Of the starting rows."""
@@ -24,34 +27,39 @@ class Trainer:
 
     def __init__(self, recipe: FactorizationRecipe, visible: Visible) -> None:
         self.recipe, self.interactions = recipe, visible.interactions
-        self.random = np.random.default_rng(visible.seed)
         self.sampler = Sampler(self.interactions, recipe.batch_size, recipe.negatives, least=1)
-        self.learned = SparseTables(self._start(visible.seed), [], recipe.learning_rate)
+        self.learned = SparseTables(self._start(visible.seed, visible.past.older), [], recipe.learning_rate)
         self._weights = torch.from_numpy(recipe.playlist_weights(self.interactions.followers))
         self._chance = torch.from_numpy(self.sampler.log_chances(without=1)).exp()
 
-    def _start(self, seed: int) -> dict[str, torch.Tensor]:
+    def _start(self, seed: int, older: Older | None) -> dict[str, torch.Tensor]:
         """Tracks that occur together near each other, playlists where their tracks are, and the biases that are best without factors."""
         held, dim = self.interactions, self.recipe.dim
-        tracks = starting_rows(held, dim, ROW_SCALE, seed)
-        mean = torch.from_numpy(held.matrix @ tracks.numpy()) / torch.from_numpy(np.maximum(held.lengths(), 1).astype(np.float32))[:, None]
-        playlists = torch.cat([mean, torch.zeros(held.num_playlists, 1)], dim=1)
         odds = (held.track_counts + 0.1) * held.num_tracks / (self.recipe.negative_weight * max(len(held.tracks), 1))
-        return {"playlists": playlists, "tracks": torch.cat([tracks, torch.from_numpy(np.log(odds).astype(np.float32))[:, None]], dim=1)}
+        biases = torch.from_numpy(np.log(odds).astype(np.float32))
+        tracks = torch.cat([starting_rows(held, dim, ROW_SCALE, seed), biases[:, None]], dim=1)
+        if older:
+            tracks = warm_rows(tracks, older, older.source_of(Factorization).track_vectors)
+        lengths = torch.from_numpy(np.maximum(held.lengths(), 1).astype(np.float32))
+        mean = torch.from_numpy(held.matrix @ tracks[:, :-1].numpy()) / lengths[:, None]
+        return {"playlists": torch.cat([mean, torch.zeros(held.num_playlists, 1)], dim=1), "tracks": tracks}
 
-    def epoch(self, epoch: int) -> float:
+    def state(self) -> TrainingState:
+        return TrainingState(self.learned.tables, self.learned.optimizers)
+
+    def epoch(self, epoch: int, random: np.random.Generator) -> float:
         """The mean loss per entry over one pass; each pass takes smaller steps than the one before."""
         self.learned.slow_down(1 - epoch / self.recipe.epochs)
-        losses = [self._step(batch) for batch in self.sampler.batches(self.random)]
+        losses = [self._step(batch, random) for batch in self.sampler.batches(random)]
         return sum(losses) / max(len(self.interactions.tracks), 1)
 
-    def _step(self, batch: np.ndarray) -> float:
+    def _step(self, batch: np.ndarray, random: np.random.Generator) -> float:
         """All workers draw the same numbers; each then works on its own share of the batch. Returns the batch's summed loss."""
         dim = self.recipe.dim
-        kept = self.random.random((len(batch), dim), dtype=np.float32) >= self.recipe.dropout
+        kept = random.random((len(batch), dim), dtype=np.float32) >= self.recipe.dropout
         start, stop = parallel.shard(len(batch))
         held = [self.interactions.tracks_of(p) for p in batch[start:stop]]
-        ids = {"playlists": torch.from_numpy(batch), "tracks": self.sampler.draw(held, self.random)}
+        ids = {"playlists": torch.from_numpy(batch), "tracks": self.sampler.draw(held, random)}
         rows = self.learned.rows(ids)
         mask = torch.from_numpy(kept[start:stop].astype(np.float32) / np.float32(1 - self.recipe.dropout))
         playlists = rows["playlists"][start:stop]

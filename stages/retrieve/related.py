@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 import scipy.sparse as sp
@@ -86,7 +86,7 @@ def _plays(held: Interactions, artists: Ints, first: int, last: int) -> sp.csr_m
 
 def _start(older: Older, artists: Ints, num_artists: int) -> Floats:
     """(num_artists, width) the older model's vector of each artist, found by a track of it that both know; else zeros."""
-    source = cast(Related, older.source)
+    source = older.source_of(Related)
     both = np.flatnonzero((artists != UNKNOWN) & (older.rows != NO_TRACK))
     start = np.zeros((num_artists, source.artist_vectors.shape[1]), np.float32)
     start[artists[both]] = source.artist_vectors[source.artists[older.rows[both]]]

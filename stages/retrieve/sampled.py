@@ -78,6 +78,10 @@ class SparseTables:
         self._sparse = torch.optim.SparseAdam(list(tables.values()), lr=self._rates[0])
         self._dense = torch.optim.Adam(layers, lr=self._rates[1]) if layers else None
 
+    @property
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        return [self._sparse, self._dense] if self._dense else [self._sparse]
+
     def slow_down(self, pace: float) -> None:
         """From now on steps are `pace` times as long as at first."""
         for optimizer, rate in zip((self._sparse, self._dense), self._rates, strict=True):

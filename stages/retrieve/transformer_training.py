@@ -1,11 +1,13 @@
 """The network of `transformer`, and how it is trained.
 
-Input: a recipe and the content matrix. Output: what CLS becomes for every track. Knows no index.
+Input: a recipe and the content matrix. Output: what CLS becomes for every track. A trained source keeps no network, so an older
+one is no help. Knows no index.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,6 +15,8 @@ import torch
 from features.content import feature_of
 from features.domain import Floats, Ints
 from stages import parallel
+from stages.epochs import TrainingState, epochs_left
+from stages.past import FORGOTTEN, Steps
 from stages.protocols import Report, Visible, silent
 from stages.retrieve.content import FAINT
 from stages.retrieve.transformer import TransformerRecipe
@@ -25,24 +29,26 @@ def embedded(recipe: TransformerRecipe, visible: Visible, report: Report) -> Flo
     """(num_tracks, dim) by a network trained on what is visible."""
     features = _features(visible)
     inputs = torch.from_numpy(_to_unit_variance(visible.content, features))
-    vectors: Floats = train(recipe, inputs, features, visible.seed, report).embed(inputs).numpy()
+    model = train(recipe, inputs, features, visible.seed, report, visible.past.steps)
+    vectors: Floats = model.embed(inputs).numpy()
     return vectors
 
 
-def train(recipe: TransformerRecipe, inputs: torch.Tensor, features: Ints, seed: int, report: Report = silent) -> FeatureTransformer:
+def train(
+    recipe: TransformerRecipe, inputs: torch.Tensor, features: Ints, seed: int, report: Report = silent, steps: Steps = FORGOTTEN
+) -> FeatureTransformer:
     """`inputs` (num_tracks, num_columns), `features` (num_columns,) the feature of each; reports each epoch's mean loss."""
     torch.manual_seed(seed)
     model = FeatureTransformer(features, recipe.dim, recipe.layers, recipe.heads)
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, fused=True)
-    generator = torch.Generator().manual_seed(seed)
 
-    def loss_of(rows: torch.Tensor, own: slice) -> torch.Tensor:
-        masked = torch.rand(len(rows), model.num_features, generator=generator) < recipe.masked
+    def loss_of(random: np.random.Generator, rows: torch.Tensor, own: slice) -> torch.Tensor:
+        masked = torch.from_numpy(random.random((len(rows), model.num_features), dtype=np.float32) < recipe.masked)
         return model.loss(inputs[rows[own]], masked[own])
 
-    for epoch in range(recipe.epochs):
-        sample = torch.randperm(len(inputs), generator=generator)[: recipe.tracks_per_epoch]
-        loss = parallel.pass_over(sample, recipe.batch_size, optimizer, loss_of)
+    for epoch, random in epochs_left(range(recipe.epochs), seed, TrainingState(model.state_dict(), [optimizer]), steps):
+        sample = torch.from_numpy(random.permutation(len(inputs))[: recipe.tracks_per_epoch])
+        loss = parallel.pass_over(sample, recipe.batch_size, optimizer, partial(loss_of, random))
         report("content", (epoch + 1) / recipe.epochs, {"loss": loss})
     return model
 

@@ -25,7 +25,7 @@ CONFIG = Config(
     alternatives={"als": ({"dim": 24},)},
     sources=SOURCES,
     examples=ExamplesConfig(folds=1, share=0.25, check_share=0.3),
-    ranker=LambdaMartRecipe(trees=20),
+    ranker=LambdaMartRecipe(trees=20, kept_every=8),
 )
 DIVERGES = CONFIG.model_copy(
     update={"sources": SOURCES.model_copy(update={"autoencoder": AutoencoderRecipe(dim=16, epochs=2, learning_rate=1e30)})}

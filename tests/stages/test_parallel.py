@@ -75,6 +75,12 @@ def test_all_workers_hold_the_same(together: list[dict[str, np.ndarray]], name: 
             np.testing.assert_array_equal(other[f"{name} {what}"], first[f"{name} {what}"])
 
 
+@pytest.mark.parametrize("name", worker.IN_EPOCHS)
+def test_workers_that_were_cut_off_end_where_undisturbed_ones_do(together: list[dict[str, np.ndarray]], name: str) -> None:
+    for found in together:
+        np.testing.assert_array_equal(found[f"{name} resumed"], found[f"{name} vectors"])
+
+
 def test_all_workers_are_told_which_index_the_first_one_chose(together: list[dict[str, np.ndarray]]) -> None:
     for found in together:
         assert {name: str(*found[f"{name} index"]) for name in worker.RECIPES} == dict.fromkeys(worker.RECIPES, "exact") | {

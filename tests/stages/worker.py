@@ -6,6 +6,8 @@ Writes what it found into OUT, an .npz of arrays. The same `results()` in a plai
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,6 +16,7 @@ import torch
 import torch.distributed as dist
 
 from stages import parallel
+from stages.past import Past
 from stages.protocols import RetrieverRecipe
 from stages.retrieve.als import AlsRecipe
 from stages.retrieve.autoencoder import AutoencoderRecipe
@@ -22,6 +25,7 @@ from stages.retrieve.factorization import FactorizationRecipe
 from stages.retrieve.index import IndexRecipe
 from stages.retrieve.transformer import TransformerRecipe
 from tests import worlds
+from tests.steps import CutOffError, Remembered
 
 RECIPES: dict[str, RetrieverRecipe] = {
     "als": AlsRecipe(dim=6, sweeps=5, confidence=10),
@@ -35,12 +39,17 @@ RECIPES: dict[str, RetrieverRecipe] = {
     "hybrid": AutoencoderRecipe(dim=6, epochs=4, batch_size=8, negatives=20, learning_rate=0.01, content=True),
     "factorization": FactorizationRecipe(dim=6, epochs=4, batch_size=8, negatives=20, learning_rate=0.01),
 }
+IN_EPOCHS = ("autoencoder", "contractive", "transformer", "regular", "hybrid", "factorization")
 FEW_ROWS = (0, 1, 2, 5)
+
+
+def small_board() -> worlds.Checkerboard:
+    return worlds.checkerboard(num_playlists=25, num_held=79, num_cold=4)
 
 
 def results() -> dict[str, np.ndarray]:
     """Each recipe's losses, track vectors and answers, by name."""
-    board = worlds.checkerboard(num_playlists=25, num_held=79, num_cold=4)
+    board = small_board()
     found = {}
     for name, recipe in RECIPES.items():
         losses: list[float] = []
@@ -50,6 +59,18 @@ def results() -> dict[str, np.ndarray]:
         with TemporaryDirectory() as folder:
             found[f"{name} index"] = np.array([source.save(Path(folder))["index"]])
         found[f"{name} answers"] = source.retrieve(board.questions(), 1).tracks
+    return found
+
+
+def resumed() -> dict[str, np.ndarray]:
+    """The track vectors of fits that all workers were cut off from after two epochs, and started again."""
+    found = {}
+    for name in IN_EPOCHS:
+        steps = Remembered(cut_off_after=2)
+        visible = replace(small_board().visible, past=Past(steps))
+        with suppress(CutOffError):
+            RECIPES[name].fit(visible)
+        found[f"{name} resumed"] = RECIPES[name].fit(visible).track_vectors
     return found
 
 
@@ -72,7 +93,7 @@ def collectives() -> dict[str, np.ndarray]:
 def main(rank: int, workers: int, rendezvous: str, out: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=workers)
-    np.savez(out, **results(), **collectives())
+    np.savez(out, **results(), **resumed(), **collectives())
     dist.destroy_process_group()
 
 

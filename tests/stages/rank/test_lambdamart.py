@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import lightgbm
@@ -10,8 +11,10 @@ from features.domain import Floats, SegueError
 from stages.rank.examples import Examples
 from stages.rank.lambdamart import FILE, LambdaMart, LambdaMartRecipe
 from tests.contracts import Planted, RankerContract
+from tests.stages.rank import worker
+from tests.steps import CutOffError, Remembered
 
-SMALL = LambdaMartRecipe(trees=12, leaves=5, least_examples_per_leaf=10, learning_rate=0.2)
+SMALL = LambdaMartRecipe(trees=12, leaves=5, least_examples_per_leaf=10, learning_rate=0.2, kept_every=5)
 
 
 def examples(planted: Planted) -> Examples:
@@ -119,3 +122,71 @@ def test_it_reports_every_tree() -> None:
     reports: list[tuple[float, float]] = []
     SMALL.fit(examples(Planted.of(10)), seed=1, threads=1, report=lambda phase, done, figures: reports.append((done, figures["trees"])))
     assert reports == [(tree / 12, float(tree)) for tree in range(1, 13)]
+
+
+@pytest.mark.parametrize("after", [1, 2, 3])
+def test_a_fit_that_was_cut_off_grows_the_trees_of_an_undisturbed_one(ranker: LambdaMart, after: int) -> None:
+    steps, heard = Remembered(cut_off_after=after), []
+    with pytest.raises(CutOffError):
+        SMALL.fit(examples(Planted.of(60)), seed=1, threads=1, steps=steps)
+    assert steps.kept is not None
+    assert steps.kept.done == min(5 * after, 12)
+
+    def report(phase: str, done: float, figures: Mapping[str, float]) -> None:
+        heard.append(figures["trees"])
+
+    assert SMALL.fit(examples(Planted.of(60)), seed=1, threads=1, report=report, steps=steps).text == ranker.text
+    assert heard == list(range(5 * after + 1, 13))
+
+
+def test_what_is_kept_is_the_beginning_of_the_model(ranker: LambdaMart) -> None:
+    steps = Remembered(cut_off_after=1)
+    with pytest.raises(CutOffError):
+        SMALL.fit(examples(Planted.of(60)), seed=1, threads=1, steps=steps)
+    assert steps.kept is not None
+    kept = LambdaMart(steps.kept.shared["text"].tobytes().decode())
+    assert kept.booster.num_trees() == 5
+    asked = Planted.of(5, seed=1).features
+    first_five = ranker.booster.predict(asked, num_iteration=5)
+    np.testing.assert_array_equal(kept.booster.predict(asked), first_five)
+
+
+def test_trees_that_grew_some_at_a_time_are_one_model(ranker: LambdaMart) -> None:
+    asked = Planted.of(5, seed=1).features
+    assert ranker.booster.num_trees() == 12
+    assert ranker.booster.feature_importance("split").sum() == ranker.text.count("split_gain=") * (SMALL.leaves - 1)
+    predicted = ranker.booster.predict(asked)
+    np.testing.assert_array_equal(ranker.score(asked), predicted.astype(np.float32))
+    explained = ranker.booster.predict(asked, pred_contrib=True)
+    np.testing.assert_allclose(explained.sum(axis=1), predicted, rtol=1e-9)
+
+
+def test_each_time_rows_and_features_are_drawn_anew() -> None:
+    """The first tree of a seed is not the first tree of what comes after it."""
+    random = np.random.default_rng(0)
+    features, names = random.normal(size=(2_000, 6)).astype(np.float32), tuple("abcdef")
+    noise = Examples(features, random.integers(0, 2, 2_000).astype(np.int32), np.full(100, 20, np.int32), names)
+    recipe = SMALL.model_copy(update={"learning_rate": 1e-9, "kept_every": 1, "trees": 4})
+    trees = recipe.fit(noise, seed=1, threads=1).text.partition("\nend of trees")[0].split("\nTree=")[1:]
+    assert len({body[body.index("split_feature=") : body.index("left_child=")] for body in trees}) == 4
+
+
+def test_where_there_is_nothing_to_split_on_trees_are_leaves() -> None:
+    alike = Planted.of(60)
+    alike.features[:] = 0
+    ranker = SMALL.fit(examples(alike), seed=1, threads=1)
+    assert not ranker.score(alike.features).any()
+
+
+def test_two_processes_grow_the_same_trees_and_go_on_together(tmp_path: Path) -> None:
+    def texts(*cut_off_after: int) -> list[str]:
+        folder = tmp_path / str(len(cut_off_after))
+        folder.mkdir()
+        for steps in cut_off_after:
+            worker.run_together(folder, steps)
+        found = [(folder / f"{rank}.txt").read_text() for rank in range(worker.WORKERS)]
+        return [text.partition("\nparameters:")[0] for text in found]  # which say the ports
+
+    undisturbed, resumed = texts(0), texts(2, 0)
+    assert len({*undisturbed, *resumed}) == 1
+    assert undisturbed[0].count("\nTree=") == 12

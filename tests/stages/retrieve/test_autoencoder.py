@@ -59,7 +59,7 @@ class Watched(training.Trainer):
 @pytest.mark.parametrize("negatives", [284, 10_000])
 def test_with_as_many_negatives_as_tracks_the_softmax_is_exact(negatives: int) -> None:
     trainer = Watched(AutoencoderRecipe(negatives=negatives, batch_size=16, **STILL))
-    trainer.epoch(0)
+    trainer.epoch(0, np.random.default_rng(0))
     assert all(sample.tolist() == list(range(board().num_tracks)) for sample in trainer.samples)
     assert (trainer._log_chance == 0).all()
 
@@ -81,8 +81,9 @@ def test_the_loss_is_the_multinomial_one_over_the_root_of_the_length() -> None:
 @pytest.mark.parametrize(("batch_size", "negatives", "steps"), [(4, 20, 300), (10, 100, 300), (1, 5, 300), (1_000, 1, 30)])
 def test_the_chances_to_be_in_the_softmax_are_the_true_ones(batch_size: int, negatives: int, steps: int) -> None:
     trainer = Watched(AutoencoderRecipe(batch_size=batch_size, negatives=negatives, **STILL))
+    random = np.random.default_rng(0)
     while len(trainer.samples) < steps:
-        trainer.epoch(0)
+        trainer.epoch(0, random)
     found = np.zeros(board().num_tracks)
     for sample in trainer.samples:
         found[sample] += 1
@@ -96,7 +97,8 @@ def test_the_sampled_softmax_is_nearly_the_full_one() -> None:
         trainer = training.Trainer(AutoencoderRecipe(batch_size=4, negatives=negatives, **STILL), board().but(seed=1))
         if not corrected:
             trainer._log_chance.zero_()
-        return float(np.mean([trainer.epoch(0) for _ in range(20)]))
+        random = np.random.default_rng(0)
+        return float(np.mean([trainer.epoch(0, random) for _ in range(20)]))
 
     full, sampled, uncorrected = mean_loss(1_000), mean_loss(60), mean_loss(60, corrected=False)
     assert sampled == pytest.approx(full, rel=0.01)
