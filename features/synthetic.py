@@ -1,6 +1,6 @@
 """A world with a known answer, in the layout of the Million Playlist Dataset, for tests, the demo and scale benchmarks.
 
-Genres fall into scenes (a genre with a mood), scenes into artists, artists into tracks, and popularity follows Zipf's law. A
+Genres fall into scenes (a genre with a mood), scenes into artists, artists into tracks, and popularity has a long tail. A
 playlist has one scene it mostly draws from, the rest of that genre, a second genre, and now and then anything; tracks of one
 artist come in runs. Its title names the genre or the mood, spelled the way people spell. Audio features agree with the
 genre. So neighbours beat popularity, titles and content say something, and order carries signal.
@@ -54,6 +54,10 @@ CATEGORIES = (
 PLAYLISTS_PER_SLICE = 1_000
 _SHORTEST, _LONGEST, _MEDIAN = 5, 250, 49
 _TRACKS_PER_ARTIST = 8
+_MANY_TRACKS, _HEAD, _TAIL = 100_000, 1 / 280, 1.8
+"""From so many tracks on, the one of popularity rank r is drawn by the chance (r / tracks + _HEAD) ^ -_TAIL: as among the Million
+Playlist Dataset's, the most popular is in few playlists of a hundred, and two thirds are in five or fewer. Zipf's law would have
+hardly a rare track in a large world; a small one, which this would leave with too few to draw from, keeps it."""
 _HELD_OUT = 5
 _EMOJI = ("🔥", "🎧", "✨", "💃", "🌙", "❤️")
 _SYLLABLES = tuple(a + b for a in "bdfgklmnrstvz" for b in ("a", "e", "i", "o"))
@@ -74,7 +78,7 @@ class World:
     """Tracks in the order genre, scene, artist: so a genre, a scene and an artist are each a range of tracks."""
 
     tracks: pl.DataFrame
-    """`scene`, `artist`, `weight` (Zipf: the chance of being drawn), `uri`, `artist_name`, and `described`: the JSON of the
+    """`scene`, `artist`, `weight` (the chance of being drawn), `uri`, `artist_name`, and `described`: the JSON of the
     track's playlist entry, without its place."""
 
     @classmethod
@@ -82,7 +86,7 @@ class World:
         random = np.random.default_rng([seed, 0])
         artists = max(len(GENRES) * len(MOODS), tracks // _TRACKS_PER_ARTIST)
         artist = _artists_of_tracks(tracks, artists, random)
-        weight = random.permutation(1.0 / np.arange(4, tracks + 4))
+        weight = random.permutation(_popularity(np.arange(tracks)))
         names = pl.Series([_artist_name(number) for number in random.permutation(artists).tolist()])
         table = pl.DataFrame(
             {
@@ -396,6 +400,12 @@ def _artists_of_tracks(tracks: int, artists: int, random: Random) -> Indices:
     """(num_tracks,) ascending: every artist has a track, and some have very many."""
     more = random.choice(artists, tracks - artists, p=_shuffled_zipf(artists, random))
     return np.sort(np.concatenate([np.arange(artists), more]))
+
+
+def _popularity(rank: Indices) -> npt.NDArray[np.float64]:
+    """(num_tracks,) how often each is drawn, by its rank from 0."""
+    tracks = len(rank)
+    return 1.0 / (rank + 4) if tracks < _MANY_TRACKS else (rank / tracks + _HEAD) ** -_TAIL
 
 
 def _shuffled_zipf(count: int, random: Random) -> npt.NDArray[np.float64]:

@@ -13,7 +13,7 @@ import pytest
 from features.dataset import Dataset
 from features.domain import SegueError
 from features.ingest import ingest
-from features.synthetic import CATEGORIES, GENRES, MOODS, write_world
+from features.synthetic import CATEGORIES, GENRES, MOODS, World, write_world
 
 FILES = ("audio_features.parquet", "challenge.json", "mpd.zip", "truth.parquet")
 
@@ -182,3 +182,15 @@ def test_a_world_too_small_is_refused(tmp_path: Path, playlists: int, tracks: in
     with pytest.raises(SegueError, match=f"expected at least 1 playlist and 500 tracks, found {playlists} and {tracks}"):
         write_world(tmp_path / "w", playlists, tracks)
     assert not (tmp_path / "w").exists()
+
+
+def test_a_large_world_has_a_long_tail() -> None:
+    """By the law alone, at the 29 entries a track of the Million Playlist Dataset: no draw favours a rare track's rank."""
+    tracks = 200_000
+    weight = World.of(tracks, seed=0).table["weight"].to_numpy()
+    expected = 29.3 * tracks * weight / weight.sum()
+    held = np.random.default_rng(0).poisson(expected)
+    held = held[held > 0]
+    assert 0.2 < (held == 1).mean() < 0.4
+    assert 0.55 < (held <= 5).mean() < 0.75
+    assert held.max() < held.sum() / 500
