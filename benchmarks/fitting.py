@@ -22,7 +22,7 @@ import torch
 import torch.distributed as dist
 
 from features.catalog import Catalog
-from features.dataset import Dataset
+from features.dataset import Dataset, read_manifest
 from features.domain import Floats
 from features.interactions import Interactions
 from stages.protocols import Visible
@@ -84,8 +84,9 @@ class Reported(Steps):
 
 
 def visible(job: Job) -> Visible:
-    dataset = Dataset.open(Path(job.dataset))
-    held = dataset.interactions.part(0, max(int(dataset.interactions.num_playlists * job.share), 1))
+    path = Path(job.dataset)
+    dataset = Dataset.open(path, playlists=(0, max(int(read_manifest(path).num_playlists * job.share), 1)))
+    held = dataset.interactions
     kept, tracks = np.unique(held.tracks, return_inverse=True)
     compact = replace(held, tracks=tracks.astype(np.int32), num_tracks=len(kept))
     catalog = Catalog(dataset.catalog.table[kept.tolist()])

@@ -139,8 +139,94 @@ def _order(turned: list[str] | None) -> str:
     return "" if turned is None else f"not {', '.join(turned)}" if turned else "yes"
 
 
+def training(result: Result) -> str:
+    """The result of `benchmarks/training.py`: beside implicit, by workers, and how it grows."""
+    columns = ["factors", "s a sweep", "implicit", "times as fast", "loss", "implicit's", "sweeps to its loss", "MiB", "implicit's"]
+    rows = [
+        [
+            str(of["factors"]),
+            *(f"{system['median_seconds']:.3f}" for system in (of["ours"], of["implicit"])),
+            f"{of['ratio']['median']:.2f} ({of['ratio']['min']:.2f} to {of['ratio']['max']:.2f})",
+            *(f"{system['losses'][-1]:,.0f}" for system in (of["ours"], of["implicit"])),
+            f"{of['sweeps_to_implicits_loss']} of {of['sweeps']}",
+            *(f"{system['peak_mib']:.0f}" for system in (of["ours"], of["implicit"])),
+        ]
+        for of in result["als"]
+    ]
+    on, autoencoder, workers = result["dataset"], result["autoencoder"], result["workers"]
+    by_workers = [
+        f"{count}: {of['median_seconds']:.3f} s a sweep, loss {of['loss']:,.0f}, {' and '.join(f'{mib:.0f}' for mib in of['peak_mib'])} MiB"
+        for count, of in workers["of"].items()
+    ]
+    seconds = sum(autoencoder["seconds"]) / len(autoencoder["seconds"])
+    growing = [
+        [f"{of['kind']}, {of['dim']}", *(f"{row['seconds']:.2f} / {row['peak_mib']:.0f}" for row in of["rows"])]
+        + [f"{of['exponents'][name]:.2f}" for name in ("seconds", "memory")]
+        for of in result["growth"]
+    ]
+    entries = [f"{row['entries'] / 1e6:.2f} M" for row in result["growth"][0]["rows"]]
+    return "\n".join(
+        [
+            _table(columns, rows),
+            "",
+            f"{_size(on['playlists'], on['tracks'], on['entries'])}, {result['threads']} threads, medians over all sweeps but the first; "
+            "memory is the process's, libraries and data included. "
+            f"An epoch of the autoencoder ({autoencoder['dim']} dimensions): {seconds:.1f} s. Workers of one thread each, 64 factors: "
+            f"{'; '.join(by_workers)}. Their losses differ by {workers['losses_differ_by']:.0e}.",
+            "",
+            "A synthetic world as it grows, seconds a sweep or an epoch / peak MiB, and the exponents b of entries^b (memory without "
+            "the libraries'):",
+            "",
+            _table(["source", *entries, "time", "memory"], growing),
+            "",
+            _made_with(result),
+        ]
+    )
+
+
+def scale(result: Result) -> str:
+    """The result of `benchmarks/scale.py`: what every phase cost, what a query costs, and the targets."""
+    world, phases = result["world"], result["phases"]
+    costs = [[name, f"{of['seconds']:.0f}", f"{of['cpu_seconds']:.0f}", f"{of['peak_mib'] / 1024:.1f}"] for name, of in phases.items()]
+    learned, searched = phases["train"], phases["search"]
+    steps = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in learned["phases"].items() if seconds >= 1)
+    sweeps = learned["sweep_seconds"]
+    indexes = [[_index(row), f"{row['build_s']:.0f}", f"{row['recall']:.3f}", f"{row['ms a query of 1']:.1f}"] for row in searched["rows"]]
+    return "\n".join(
+        [
+            _table(["phase", "seconds", "CPU seconds", "peak GiB"], costs),
+            "",
+            f"{_size(world['num_playlists'], world['num_tracks'], world['num_interactions'])}. A sweep of ALS (64 factors): "
+            f"{min(sweeps):.1f} to {max(sweeps):.1f} s. Of the training: {steps}.",
+            "",
+            f"The best 500 of {searched['tracks']:,} tracks for a lone query, one thread; both stages together take "
+            f"{searched['both_stages_ms']['p50']:.0f} ms (p50):",
+            "",
+            _table(["index", "build s", "recall", "p50 ms"], indexes),
+            "",
+            _table(["target", "expected", "found", "reached"], [_verdict(target) for target in result["targets"]], words=True),
+            "",
+            _made_with(result),
+        ]
+    )
+
+
+def _size(playlists: int, tracks: int, entries: int) -> str:
+    return f"{playlists:,} playlists, {tracks:,} tracks, {entries:,} entries"
+
+
+def _index(row: Result) -> str:
+    return f"{row['index']}, {row['search_nodes']:,} nodes" if "search_nodes" in row else str(row["index"])
+
+
 METRICS = ("r_precision", "ndcg@500", "recall@500", "map@10")
-SECTIONS: Mapping[str, Callable[[Result], str]] = {"quality": quality, "serving": serving, "reference": reference}
+SECTIONS: Mapping[str, Callable[[Result], str]] = {
+    "quality": quality,
+    "serving": serving,
+    "training": training,
+    "scale": scale,
+    "reference": reference,
+}
 
 
 def _table(columns: list[str], rows: list[list[str]], words: bool = False) -> str:

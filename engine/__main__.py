@@ -126,7 +126,7 @@ def train(
     cpus_per_worker: Annotated[
         int | None, typer.Option(min=1, help="CPUs each worker reserves and threads it runs; else all there are, shared out.")
     ] = None,
-    gpus_per_worker: Annotated[int, typer.Option(min=0, help="GPUs each worker reserves while retrievers are fitted.")] = 0,
+    gpus_per_worker: Annotated[int, typer.Option(min=0, help="GPUs each worker reserves.")] = 0,
     storage: Annotated[
         str | None,
         typer.Option(

@@ -63,9 +63,9 @@ def train(
 
     `report` is called while the workers run, from a thread of its own. `storage`: where the finished phases are kept until the
     end, a path that all workers see or a URI of a filesystem that pyarrow knows; a folder beside `out` by default. `threads`: of
-    each worker, a CPU of the cluster each; the cluster's CPUs shared out by default. `gpus`: of each worker that fits
-    retrievers. `older`: the model to start warm from; `config` is then the one it was trained with. `say` is handed lines that a
-    person should read. Whatever a person can mend is a SegueError or an OSError, and leaves nothing new at `out`.
+    each worker, a CPU of the cluster each; the cluster's CPUs shared out by default. `gpus`: of each worker. `older`: the model
+    to start warm from; `config` is then the one it was trained with. `say` is handed lines that a person should read. Whatever a
+    person can mend is a SegueError or an OSError, and leaves nothing new at `out`.
     """
     if workers < 0 or gpus < 0 or (threads is not None and threads < 1):
         found = f"{workers}, {gpus} and {threads}"
@@ -83,7 +83,7 @@ def train(
 
             with nullcontext(report) if workers == 0 else _heard(report) as told, _torch_threads():
                 work = Work(dataset_path.absolute(), fingerprint, run, config, max(workers, 1), threads_each, told, gpus, older)
-                _launch_all(work, here=workers == 0)
+                _launch(work, here=workers == 0)
         manifest = _write(work, out)
         run.storage.remove()
     return manifest
@@ -169,20 +169,17 @@ def _connect(address: str | None, cpus: int) -> None:
         raise SegueError(f"RAY_ADDRESS: expected a running cluster at {address}, found none. Start it, or unset RAY_ADDRESS") from error
 
 
-def _launch_all(work: Work, *, here: bool) -> None:
-    """Both groups, as far as they have anything left to do."""
+def _launch(work: Work, *, here: bool) -> None:
+    """The group, if anything is left to do."""
     from ray.train import TrainingFailedError
-    from ray.train.lightgbm import LightGBMTrainer
-    from ray.train.torch import TorchTrainer
 
-    from engine.workers import fit_ranker, fit_retrievers, launch, ranker_done, retrievers_done
+    from engine.workers import done, launch
 
     logging.getLogger("ray.train").setLevel(logging.ERROR)
+    if done(work):
+        return
     try:
-        if not retrievers_done(work):
-            launch(TorchTrainer, fit_retrievers, work, here=here)
-        if not ranker_done(work):
-            launch(LightGBMTrainer, fit_ranker, work, here=here)
+        launch(work, here=here)
     except TrainingFailedError as error:
         raise _plain(error, work) from error
 

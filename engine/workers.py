@@ -1,4 +1,4 @@
-"""What the workers of a training do, and how Ray Train starts them: one group fits the retrievers, one the ranker.
+"""What the workers of a training do, and how Ray Train starts them: one group fits the retrievers, then the ranker.
 
 Input: a dataset on a path all workers see, a config, the run's storage. Output: finished phases there. The maths is
 that of `engine.fit` and lives in the stages, through torch's process group and LightGBM's own network; Ray starts the
@@ -12,10 +12,8 @@ import errno
 import hashlib
 import re
 import socket
-from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
-from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,6 @@ import ray
 import ray.train.collective
 import torch
 from ray.train import UserCallback
-from ray.train.lightgbm import LightGBMTrainer, get_network_params
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from engine import fit
@@ -58,6 +55,8 @@ from stages.protocols import Report, Retriever, Visible, named, silent, staged
 from stages.rank.examples import Examples
 from stages.rank.lambdamart import LambdaMart
 
+START = "start"
+"""The phase from the launch of the group to the first line of its loop."""
 EXAMPLES_FILE = "examples.npz"
 ATTEMPTS = 2
 """How often a group that lost a worker is started again."""
@@ -87,7 +86,7 @@ class Work:
     report: Report
     """Called on worker 0 alone."""
     gpus: int = 0
-    """Of each worker that fits retrievers."""
+    """Of each worker."""
     older: OlderModel | None = None
 
     def open_dataset(self) -> Dataset:
@@ -110,30 +109,34 @@ class Work:
         return self.report if rank == 0 else silent
 
 
-def retrievers_done(work: Work) -> bool:
-    if not work.run.has(SETTLED):
+def done(work: Work) -> bool:
+    """Whether there is nothing left to start a group for."""
+    if not all(work.run.has(phase) for phase in (SETTLED, FUSION, RANKER)):
         return False
-    work = settled_work(work)
-    final = all(work.run.has(f"{FINAL}/{name}") for name in work.config.sources.recipes())
-    examples = [_examples_of(fold, rank) for fold in range(work.config.examples.folds) for rank in range(work.workers)]
-    return final and (ranker_done(work) or all(work.run.has(phase) for phase in (FUSION, *examples)))
+    return all(work.run.has(f"{FINAL}/{name}") for name in settled_work(work).config.sources.recipes())
 
 
-def ranker_done(work: Work) -> bool:
-    return work.run.has(RANKER)
-
-
-def fit_retrievers(settings: dict[str, Work]) -> None:
-    """The loop of the first group, on each of its workers: masked sources, fusion, examples, sources on everything."""
+def fit_all(settings: dict[str, Work]) -> None:
+    """The loop of every worker: masked sources, fusion, examples, sources on everything, the ranker. What a worker fetched for
+    itself is gone when its loop ends: Ray kills the process then."""
     work = settings["work"]
     report = work.report_of(parallel.worker_rank())
     torch.set_num_threads(work.threads)
-    dataset = work.open_dataset()
-    report(_start_of(fit_retrievers), 1.0, {"workers": work.workers})
-    work = _settle(work, dataset, report)
-    if not _on_all_workers(ranker_done(work)):
-        for fold in range(work.config.examples.folds):
-            _make_examples(work, dataset, fold, report)
+    with closing(work.run.storage):
+        dataset = work.open_dataset()
+        report(START, 1.0, {"workers": work.workers})
+        work = _settle(work, dataset, report)
+        has_ranker = _on_all_workers(work.run.has(RANKER))
+        if not has_ranker:
+            for fold in range(work.config.examples.folds):
+                _make_examples(work, dataset, fold, report)
+        _fit_final(work, dataset, report)
+        if not has_ranker:
+            _fit_ranker(work, dataset, report)
+
+
+def _fit_final(work: Work, dataset: Dataset, report: Report) -> None:
+    """The sources that will serve."""
     everything = fit.visible(dataset, dataset.interactions, work.config)
     older = work.older.sources(dataset.vocabulary) if work.older else {}
     for name in work.config.sources.recipes():
@@ -220,22 +223,31 @@ def open_masked(work: Work, dataset: Dataset, split: Split, fold: int) -> Pipeli
     return Pipeline(sources, second_stage(sources, facts, open_fusion(work.run), None, work.config.candidates))
 
 
-def fit_ranker(settings: dict[str, Work]) -> None:
-    """The loop of the second group: LightGBM's distributed learner over every worker's own queries, then the figures."""
-    work = settled_work(settings["work"])
-    rank = ray.train.get_context().get_world_rank()
-    report = work.report_of(rank)
-    torch.set_num_threads(work.threads)
-    report(_start_of(fit_ranker), 1.0, {"workers": work.workers})
+def _fit_ranker(work: Work, dataset: Dataset, report: Report) -> None:
+    """By LightGBM's distributed learner over every worker's own queries, then the figures."""
+    rank, steps = parallel.worker_rank(), Checkpoints(work.run, RANKER)
     folds = (work.run.path(_examples_of(fold, rank)) for fold in range(work.config.examples.folds))
     examples = Examples.join([Examples.open(fold / EXAMPLES_FILE) for fold in folds])
-    network = get_network_params() if work.workers > 1 else None
-    steps = Checkpoints(work.run, RANKER)
-    fitted = work.config.ranker.fit(examples, work.config.seed, work.threads, network, report, steps)
+    fitted = work.config.ranker.fit(examples, work.config.seed, work.threads, _network(work.workers), report, steps)
     ranker = replace(fitted, text=_alone(fitted.text))
     _require_same(ranker, rank)
     if rank == 0:
-        _keep_ranker(work, ranker, report)
+        _keep_ranker(work, dataset, ranker, report)
+    _on_all_workers(True)
+    steps.drop()
+
+
+def _network(workers: int) -> dict[str, Any] | None:
+    """LightGBM's own parameters that join the workers: where each of them listens, on a port that was free a moment ago."""
+    if workers == 1:
+        return None
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        port = probe.getsockname()[1]
+    everybody: list[str] = [""] * workers
+    own = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+    torch.distributed.all_gather_object(everybody, f"{own}:{port}")
+    return {"num_machines": workers, "local_listen_port": port, "machines": ",".join(everybody)}
 
 
 def _alone(text: str) -> str:
@@ -255,8 +267,7 @@ def _require_same(ranker: LambdaMart, rank: int) -> None:
         )
 
 
-def _keep_ranker(work: Work, ranker: LambdaMart, report: Report) -> None:
-    dataset = work.open_dataset()
+def _keep_ranker(work: Work, dataset: Dataset, ranker: LambdaMart, report: Report) -> None:
     split = fit.masked(dataset, work.config)
     final = _open_sources(work, FINAL, dataset.interactions.num_tracks)
     figures = fit.check(split, open_masked(work, dataset, split, 0), ranker, final, work.config)
@@ -273,41 +284,22 @@ class _NoSecondTry(UserCallback):
                 raise error
 
 
-Loop = Callable[[dict[str, Work]], None]
-
-
-def _tidily(loop: Loop) -> Loop:
-    """What a worker fetched for itself is gone when its loop ends: Ray kills the process then."""
-
-    @wraps(loop)
-    def run(settings: dict[str, Work]) -> None:
-        with closing(settings["work"].run.storage):
-            loop(settings)
-
-    return run
-
-
-def _start_of(loop: Loop) -> str:
-    """The phase from the launch of a group to the first line of its loop."""
-    return f"{loop.__name__.removeprefix('fit_')} start"
-
-
-def launch(trainer: type[TorchTrainer] | type[LightGBMTrainer], loop: Loop, work: Work, *, here: bool) -> None:
-    """Runs `loop` on all workers of a new group, or `here` in this process; returns when all are done.
+def launch(work: Work, *, here: bool) -> None:
+    """Runs the loop on all workers of a new group, or `here` in this process; returns when all are done.
 
     Ctrl-C is a KeyboardInterrupt, after the group was stopped.
     """
-    work.report(_start_of(loop), 0.0, {})
-    gpus = work.gpus if trainer is TorchTrainer and not here else 0
-    started: Any = partial(trainer, torch_config=TorchConfig(backend=CPU_AND_GPU)) if gpus else trainer
-    group = started(
-        _tidily(loop),
+    work.report(START, 0.0, {})
+    gpus = 0 if here else work.gpus
+    group: Any = TorchTrainer(
+        fit_all,
         train_loop_config={"work": work},
+        torch_config=TorchConfig(backend=CPU_AND_GPU if gpus else None),
         scaling_config=_API.ScalingConfig(
             num_workers=0 if here else work.workers, use_gpu=gpus > 0, resources_per_worker={"CPU": work.threads, "GPU": gpus}
         ),
         run_config=_API.RunConfig(
-            name=loop.__name__,
+            name="segue",
             storage_path=work.run.storage.address("ray"),
             failure_config=_API.FailureConfig(max_failures=ATTEMPTS, controller_failure_limit=ATTEMPTS),
             logging_config=_API.LoggingConfig("ERROR"),

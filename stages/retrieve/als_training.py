@@ -31,7 +31,7 @@ PIECES = 16
 """Pieces of equal work for each thread, so that none waits long for the last."""
 ROW_COST = 8
 """What a row costs beside its entries, in entries."""
-TURNED_AT_ONCE = 1 << 16
+ROWS_AT_ONCE = 1 << 16
 
 
 def factorize(
@@ -64,20 +64,25 @@ def factorize(
 
 def _start(recipe: AlsRecipe, shape: tuple[int, int], seed: int, start: Floats | None) -> _Factors:
     """This worker's shards of small random factors, which do not depend on how many workers there are."""
-    generator = torch.Generator().manual_seed(seed)
-    scale = 0.1 / np.sqrt(recipe.dim)
-    sides = []
-    for total, fixed in zip(shape, (recipe.fixed_of_playlists, recipe.fixed_of_tracks), strict=True):
-        factors = torch.randn(total, recipe.width, generator=generator) * scale
+    rows, columns = (_random(seed, side, *parallel.shard(total), recipe) for side, total in enumerate(shape))
+    for factors, fixed in ((rows, recipe.fixed_of_playlists), (columns, recipe.fixed_of_tracks)):
         if fixed is not None:
             factors[:, fixed] = 1
-        sides.append(factors)
-    rows, columns = sides
     if start is not None:
-        known = np.flatnonzero(np.any(start, axis=1))
-        columns[known] = torch.from_numpy(start[known])
-    own_rows, own_columns = (factors[slice(*parallel.shard(len(factors)))].clone() for factors in (rows, columns))
-    return _Factors(own_rows, own_columns, torch.eye(recipe.width))
+        own = start[slice(*parallel.shard(shape[1]))]
+        known = np.flatnonzero(own.any(axis=1))
+        columns[known] = torch.from_numpy(own[known])
+    return _Factors(rows, columns, torch.eye(recipe.width))
+
+
+def _random(seed: int, side: int, first: int, last: int, recipe: AlsRecipe) -> torch.Tensor:
+    """Rows `first` to before `last` of a matrix of `width` columns, of which no other row is drawn."""
+    bits = np.random.PCG64([seed, side])
+    bits.advance(first * recipe.width)  # a number takes one step
+    drawn, scale = torch.empty(last - first, recipe.width), 0.1 * np.sqrt(12 / recipe.dim)
+    for some in torch.split(drawn, ROWS_AT_ONCE):
+        some.copy_(torch.from_numpy(np.random.Generator(bits).random(some.shape) - 0.5) * scale)
+    return drawn
 
 
 @dataclass
@@ -122,7 +127,7 @@ def _axes(gram: torch.Tensor, dim: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _turn(vectors: torch.Tensor, axes: torch.Tensor) -> None:
     """In place, some rows at a time, so that no second copy of them all is made."""
-    for some in torch.split(vectors, TURNED_AT_ONCE):
+    for some in torch.split(vectors, ROWS_AT_ONCE):
         some.copy_(some @ axes)
 
 

@@ -187,7 +187,7 @@ def test_a_world_too_small_is_refused(tmp_path: Path, playlists: int, tracks: in
 def test_a_large_world_has_a_long_tail() -> None:
     """By the law alone, at the 29 entries a track of the Million Playlist Dataset: no draw favours a rare track's rank."""
     tracks = 200_000
-    weight = World.of(tracks, seed=0).table["weight"].to_numpy()
+    weight = World.of(tracks, seed=0).tracks["weight"].to_numpy()
     expected = 29.3 * tracks * weight / weight.sum()
     held = np.random.default_rng(0).poisson(expected)
     held = held[held > 0]
