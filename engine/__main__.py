@@ -113,7 +113,7 @@ def describe(path: Annotated[Path, typer.Argument(metavar="PATH", help="A datase
 
 
 @app.command(
-    epilog="Examples: segue train dataset --out artifact --workers 2;  "
+    epilog="Examples: segue train dataset --out artifact --workers 2;  segue train newer-dataset --from artifact --out newer-artifact;  "
     "RAY_ADDRESS=head:6379 segue train /data/set --out artifact --workers 8 --cpus-per-worker 4 --storage s3://bucket/training"
 )
 def train(
