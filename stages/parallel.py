@@ -67,22 +67,24 @@ def pass_over(
     return float(sum_over_workers(total)) / len(order)
 
 
-def share_rows(rows: torch.Tensor) -> torch.Tensor:
-    """Fills in `rows` (num_rows, dim), of which this worker computed its `shard`, the other workers' shards."""
+def share_rows(rows: torch.Tensor, bounds: np.ndarray | None = None) -> torch.Tensor:
+    """Fills in `rows` (num_rows, dim), of which this worker computed its `shard`, the other workers' shards; or, with `bounds`
+    (workers + 1,), those from `bounds[worker]` to before `bounds[worker + 1]`."""
     if num_workers() > 1:
-        bounds = shard_bounds(len(rows))
+        bounds = shard_bounds(len(rows)) if bounds is None else bounds
         for owner in range(num_workers()):
             dist.broadcast(rows[bounds[owner] : bounds[owner + 1]], src=owner)
     return rows
 
 
-def gathered_rows(own: torch.Tensor, num_rows: int) -> torch.Tensor:
-    """(num_rows, dim) the rows of all workers' shards, of which `own` is this worker's; no second copy of them is made."""
+def gathered_rows(own: torch.Tensor, bounds: np.ndarray) -> torch.Tensor:
+    """(num_rows, dim) the rows of all workers, of which `own` is this worker's share of `bounds` (workers + 1,); no second copy
+    of them is made."""
     if num_workers() == 1:
         return own
-    rows = own.new_empty((num_rows, *own.shape[1:]))
-    rows[slice(*shard(num_rows))] = own
-    return share_rows(rows)
+    rows = own.new_empty((int(bounds[-1]), *own.shape[1:]))
+    rows[bounds[worker_rank()] : bounds[worker_rank() + 1]] = own
+    return share_rows(rows, bounds)
 
 
 def told_by_the_first(tensor: torch.Tensor) -> torch.Tensor:

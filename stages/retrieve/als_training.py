@@ -48,38 +48,39 @@ def factorize(
     `start` (columns, width): where known columns begin, zeros for the unknown.
     """
     own = plays(*parallel.shard(shape[0]))
-    by_row = _Side.of(own, shape[0], recipe, recipe.fixed_of_playlists)
-    by_column = _Side.of(_columns_of_shard(own), shape[1], recipe, recipe.fixed_of_tracks)
+    by_row = _Side.of(own, parallel.shard_bounds(shape[0]), recipe, recipe.fixed_of_playlists)
+    bounds = _columns_by_cost(own)
+    by_column = _Side.of(_columns_of_shard(own, bounds), bounds, recipe, recipe.fixed_of_tracks)
     del own
     reached = past.steps.last()
-    factors = _Factors.of(reached) if reached else _start(recipe, shape, seed, start)
+    factors = _Factors.of(reached) if reached else _start(recipe, by_row, by_column, seed, start)
     planned = past.left(recipe.sweeps)
     for sweep in range(reached.done if reached else planned.start, planned.stop):
         loss = factors.sweep(by_row, by_column, recipe)
         past.steps.keep(factors.reached(sweep + 1))
         report("als", (sweep + 1) / planned.stop, {"loss": loss})
-    columns = parallel.gathered_rows(factors.columns, shape[1])
+    columns = parallel.gathered_rows(factors.columns, by_column.bounds)
     return np.asarray((columns @ factors.turn.T).numpy())
 
 
-def _start(recipe: AlsRecipe, shape: tuple[int, int], seed: int, start: Floats | None) -> _Factors:
+def _start(recipe: AlsRecipe, by_row: _Side, by_column: _Side, seed: int, start: Floats | None) -> _Factors:
     """This worker's shards of small random factors, which do not depend on how many workers there are."""
-    rows, columns = (_random(seed, side, *parallel.shard(total), recipe) for side, total in enumerate(shape))
-    for factors, fixed in ((rows, recipe.fixed_of_playlists), (columns, recipe.fixed_of_tracks)):
+    rows, columns = (_random(seed, place, side.own, recipe) for place, side in enumerate((by_row, by_column)))
+    for factors, fixed in ((rows, by_row.fixed), (columns, by_column.fixed)):
         if fixed is not None:
             factors[:, fixed] = 1
     if start is not None:
-        own = start[slice(*parallel.shard(shape[1]))]
+        own = start[by_column.own]
         known = np.flatnonzero(own.any(axis=1))
         columns[known] = torch.from_numpy(own[known])
     return _Factors(rows, columns, torch.eye(recipe.width))
 
 
-def _random(seed: int, side: int, first: int, last: int, recipe: AlsRecipe) -> torch.Tensor:
-    """Rows `first` to before `last` of a matrix of `width` columns, of which no other row is drawn."""
-    bits = np.random.PCG64([seed, side])
-    bits.advance(first * recipe.width)  # a number takes one step
-    drawn, scale = torch.empty(last - first, recipe.width), 0.1 * np.sqrt(12 / recipe.dim)
+def _random(seed: int, place: int, rows: slice, recipe: AlsRecipe) -> torch.Tensor:
+    """Those `rows` of a matrix of `width` columns, of which no other row is drawn."""
+    bits = np.random.PCG64([seed, place])
+    bits.advance(rows.start * recipe.width)  # a number takes one step
+    drawn, scale = torch.empty(rows.stop - rows.start, recipe.width), 0.1 * np.sqrt(12 / recipe.dim)
     for some in torch.split(drawn, ROWS_AT_ONCE):
         some.copy_(torch.from_numpy(np.random.Generator(bits).random(some.shape) - 0.5) * scale)
     return drawn
@@ -111,7 +112,7 @@ class _Factors:
         axes, gram = _axes(parallel.sum_over_workers(others.T @ others), recipe.dim)
         for vectors in (own, others, self.turn):
             _turn(vectors, axes)
-        loss = side.solve(own, parallel.gathered_rows(others, other_side.total), gram, recipe) + other_side.penalty(others)
+        loss = side.solve(own, parallel.gathered_rows(others, other_side.bounds), gram, recipe) + other_side.penalty(others)
         return float(parallel.sum_over_workers(torch.tensor([loss], dtype=torch.float64)))
 
 
@@ -131,12 +132,24 @@ def _turn(vectors: torch.Tensor, axes: torch.Tensor) -> None:
         some.copy_(some @ axes)
 
 
-def _columns_of_shard(plays: sp.csr_matrix) -> sp.csr_matrix:
-    """(columns of this worker's shard, all rows) from the rows that each worker holds."""
+def _columns_by_cost(plays: sp.csr_matrix) -> np.ndarray:
+    """(workers + 1,) bounds of the columns' shards: of equal work, for most entries are of the few columns that come first."""
+    counts = parallel.sum_over_workers(torch.from_numpy(np.bincount(plays.indices, minlength=plays.shape[1])))
+    return _cuts(np.append(0, np.cumsum(counts.numpy())), parallel.num_workers())
+
+
+def _cuts(before: np.ndarray, count: int) -> np.ndarray:
+    """(count + 1,) bounds of `count` runs of rows that cost about the same, where `before` (rows + 1,) counts the entries before
+    each row and, in the end, all of them."""
+    cost = before + ROW_COST * np.arange(len(before))
+    return np.searchsorted(cost, np.linspace(0, cost[-1], count + 1))
+
+
+def _columns_of_shard(plays: sp.csr_matrix, bounds: np.ndarray) -> sp.csr_matrix:
+    """(columns of this worker's share of `bounds`, all rows) from the rows that each worker holds."""
     mine = plays.T.tocsr()
     if parallel.num_workers() == 1:
         return mine
-    bounds = parallel.shard_bounds(plays.shape[1])
     parts = [mine[start:stop] for start, stop in pairwise(bounds)]
     counts, indices, data = (
         parallel.exchanged([torch.from_numpy(np.ascontiguousarray(array)) for array in arrays])
@@ -165,18 +178,23 @@ class _Side:
     """(nnz,) the extra confidence a * plays of each entry."""
     weights: Floats
     """(rows of the shard,) the regularisation of each row."""
-    total: int
-    """Rows of all shards."""
+    bounds: np.ndarray
+    """(workers + 1,) where the workers' shards begin, and the last one ends."""
     fixed: int | None
     """The coordinate of the rows that is not solved for."""
 
     @classmethod
-    def of(cls, plays: sp.csr_matrix, total: int, recipe: AlsRecipe, fixed: int | None = None) -> _Side:
-        """`plays` (rows of the shard, columns) of `total` rows."""
+    def of(cls, plays: sp.csr_matrix, bounds: np.ndarray, recipe: AlsRecipe, fixed: int | None = None) -> _Side:
+        """`plays` (rows of the shard, columns)."""
         indptr = plays.indptr.astype(np.int64)
         weights = recipe.row_weights(np.diff(indptr), plays.shape[1])
         extra = plays.data * np.float32(recipe.confidence)
-        return cls(indptr, read_only(plays.indices.astype(np.int32, copy=False)), extra, weights, total, fixed)
+        return cls(indptr, read_only(plays.indices.astype(np.int32, copy=False)), extra, weights, bounds, fixed)
+
+    @property
+    def own(self) -> slice:
+        """This worker's rows."""
+        return slice(*self.bounds[parallel.worker_rank() :][:2].tolist())
 
     def solve(self, rows: torch.Tensor, columns: torch.Tensor, gram: torch.Tensor, recipe: AlsRecipe) -> float:
         """Improves `rows` (rows of the shard, width) given all `columns` and their `gram`, diagonal but for the coordinates
@@ -192,15 +210,9 @@ class _Side:
         entries = (self.indptr, self.indices, self.extra, self.weights)
         system = (columns.numpy(), diagonal.numpy(), border.numpy(), free.numpy())
         solve = partial(solve_rows, *entries, *system, recipe.cg_steps, rows.numpy())
-        bounds = self._pieces(PIECES * torch.get_num_threads())
+        bounds = np.unique(_cuts(self.indptr, PIECES * torch.get_num_threads())).tolist()
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
             return sum(pool.map(solve, bounds, bounds[1:]))
-
-    def _pieces(self, count: int) -> list[int]:
-        """Bounds of at most `count` runs of rows that cost about the same."""
-        cost = self.indptr + ROW_COST * np.arange(len(self.indptr))
-        bounds: list[int] = np.unique(np.searchsorted(cost, np.linspace(0, cost[-1], count + 1))).tolist()
-        return bounds
 
     def penalty(self, rows: torch.Tensor) -> float:
         """The regularisation of `rows` (rows of the shard, width)."""
