@@ -145,7 +145,7 @@ def _resident_mib() -> float:
     return pages * resource.getpagesize() / 2**20
 
 
-def main() -> None:
+def fit_here() -> None:
     job = Job(**json.loads(sys.argv[1]))
     torch.set_num_threads(job.threads)
     if job.workers > 1:
@@ -171,4 +171,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    fit_here()
