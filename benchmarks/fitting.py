@@ -10,7 +10,6 @@ between two sweeps, off the clock. Knows no other job.
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from dataclasses import asdict, dataclass, replace
@@ -140,9 +139,14 @@ def loss(held: Interactions, rows: Floats, columns: Floats) -> float:
     return whole + REGULARIZATION * float((rows.astype(float) ** 2).sum() + (columns.astype(float) ** 2).sum())
 
 
-def _resident_mib() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / 2**20
+def _memory_mib(what: str) -> float:
+    """Of this process: VmRSS, what it holds, or VmHWM, the most it held since `_forget_peak`."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{what}:")) / 1024
+
+
+def _forget_peak() -> None:
+    Path("/proc/self/clear_refs").write_text("5")
 
 
 def fit_here() -> None:
@@ -150,8 +154,9 @@ def fit_here() -> None:
     torch.set_num_threads(job.threads)
     if job.workers > 1:
         dist.init_process_group("gloo", init_method=f"file://{job.rendezvous}", rank=job.rank, world_size=job.workers)
-    before = _resident_mib()
     data = visible(job)
+    held = _memory_mib("VmRSS")
+    _forget_peak()
     began = time.perf_counter()
     steps = fit(job, data)
     result = {
@@ -162,8 +167,8 @@ def fit_here() -> None:
         "seconds": [round(one, 4) for one in steps.seconds],
         "losses": steps.losses,
         "fit_seconds": round(time.perf_counter() - began, 3),
-        "libraries_mib": round(before, 1),
-        "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        "peak_mib": round(_memory_mib("VmHWM"), 1),
+        "fit_mib": round(_memory_mib("VmHWM") - held, 1),
     }
     print(json.dumps(result), flush=True)
     if job.workers > 1:

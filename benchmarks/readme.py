@@ -160,7 +160,7 @@ def training(result: Result) -> str:
     ]
     seconds = sum(autoencoder["seconds"]) / len(autoencoder["seconds"])
     growing = [
-        [f"{of['kind']}, {of['dim']}", *(f"{row['seconds']:.2f} / {row['peak_mib']:.0f}" for row in of["rows"])]
+        [f"{of['kind']}, {of['dim']}", *(f"{row['seconds']:.2f} / {row['fit_mib']:.0f}" for row in of["rows"])]
         + [f"{of['exponents'][name]:.2f}" for name in ("seconds", "memory")]
         for of in result["growth"]
     ]
@@ -174,8 +174,8 @@ def training(result: Result) -> str:
             f"An epoch of the autoencoder ({autoencoder['dim']} dimensions): {seconds:.1f} s. Workers of one thread each, 64 factors: "
             f"{'; '.join(by_workers)}. Their losses differ by {workers['losses_differ_by']:.0e}.",
             "",
-            "A synthetic world as it grows, seconds a sweep or an epoch / peak MiB, and the exponents b of entries^b (memory without "
-            "the libraries'):",
+            "A synthetic world as it grows, seconds a sweep or an epoch / MiB that the fit adds to libraries and data, "
+            "and the exponents b of entries^b:",
             "",
             _table(["source", *entries, "time", "memory"], growing),
             "",

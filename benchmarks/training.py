@@ -93,18 +93,20 @@ def growth(job: Job) -> Result:
     rows = [
         {
             "share": share,
-            **{name: run[name] for name in ("playlists", "tracks", "entries", "peak_mib", "libraries_mib")},
+            **{name: run[name] for name in ("playlists", "tracks", "entries", "peak_mib", "fit_mib")},
             "seconds": median(run),
         }
         for share, run in zip(SHARES, runs, strict=True)
     ]
     entries = [row["entries"] for row in rows]
-    memory = [row["peak_mib"] - row["libraries_mib"] for row in rows]
     return {
         "kind": job.kind,
         "dim": job.dim,
         "rows": rows,
-        "exponents": {"seconds": exponent(entries, [row["seconds"] for row in rows]), "memory": exponent(entries, memory)},
+        "exponents": {
+            "seconds": exponent(entries, [row["seconds"] for row in rows]),
+            "memory": exponent(entries, [row["fit_mib"] for row in rows]),
+        },
     }
 
 
@@ -131,7 +133,7 @@ def measured(dataset: str, world: str, chosen: argparse.Namespace) -> Result:
                     "median_seconds": median(runs[0]),
                     "loss": runs[0]["losses"][-1],
                     "peak_mib": [run["peak_mib"] for run in runs],
-                    "libraries_mib": [run["libraries_mib"] for run in runs],
+                    "fit_mib": [run["fit_mib"] for run in runs],
                 }
                 for count, runs in workers.items()
             },
