@@ -54,10 +54,13 @@ CATEGORIES = (
 PLAYLISTS_PER_SLICE = 1_000
 _SHORTEST, _LONGEST, _MEDIAN = 5, 250, 49
 _TRACKS_PER_ARTIST = 8
-_MANY_TRACKS, _HEAD, _TAIL = 100_000, 1 / 280, 1.8
-"""From so many tracks on, the one of popularity rank r is drawn by the chance (r / tracks + _HEAD) ^ -_TAIL: as among the Million
-Playlist Dataset's, the most popular is in few playlists of a hundred, and two thirds are in five or fewer. Zipf's law would have
-hardly a rare track in a large world; a small one, which this would leave with too few to draw from, keeps it."""
+_MANY_TRACKS, _HEAD, _TAIL = 100_000, 1 / 125, 2.2
+"""From so many tracks on, the one of popularity rank r is drawn by the chance (r / tracks + _HEAD) ^ -_TAIL, and every track is in some
+playlist: so, as in the Million Playlist Dataset, the most popular is in few of a hundred, and three quarters of the tracks are in five
+or fewer. Zipf's law has hardly a rare track in a large world; a small one, which this would leave with too few to draw from, keeps it."""
+_MOST_OWN = 4
+"""Tracks that a playlist holds for their sake, at most: fewer than the shortest has."""
+_NONE_OF_THEIR_OWN = pl.DataFrame(schema={"owner": pl.Int64, "track": pl.Int64})
 _HELD_OUT = 5
 _EMOJI = ("🔥", "🎧", "✨", "💃", "🌙", "❤️")
 _SYLLABLES = tuple(a + b for a in "bdfgklmnrstvz" for b in ("a", "e", "i", "o"))
@@ -222,7 +225,7 @@ class _Slices:
         return World(pl.DataFrame(pa.ipc.open_file(pa.memory_map(str(self.tracks))).read_all()))
 
     def __call__(self, start: int) -> bytes:
-        return _slice(self.world, start, min(start + PLAYLISTS_PER_SLICE, self.playlists), self.seed).encode()
+        return _slice(self.world, start, self.playlists, self.seed).encode()
 
 
 def _write_zip(path: Path, slices: _Slices, playlists: int, progress: Progress, processes: int | None) -> None:
@@ -241,17 +244,32 @@ def _write_zip(path: Path, slices: _Slices, playlists: int, progress: Progress, 
 # --- playlists ------------------------------------------------------------------------------------------------------
 
 
-def _playlists(world: World, lengths: Indices, random: Random) -> Playlists:
-    """Playlists of about these lengths (a small world runs out of different tracks), each without repeats."""
+def _playlists(world: World, lengths: Indices, random: Random, own: pl.DataFrame = _NONE_OF_THEIR_OWN) -> Playlists:
+    """Playlists of about these lengths (a small world runs out of different tracks), each without repeats; those that have tracks
+    of their `own`, as _of_their_own gives them, end with these."""
     drawn = lengths * 5 // 2 + 10
     owner = np.repeat(np.arange(len(lengths)), drawn)
     scene = world.scene[world.of_all.draw(np.zeros_like(lengths), random.random(len(lengths)))]
     tracks = _runs(world, _heads(world, scene, owner, random), owner, random)
     held = pl.DataFrame({"owner": owner, "track": tracks}).unique(maintain_order=True)
-    held = held.filter(pl.int_range(pl.len()).over("owner") < pl.Series(lengths)[held["owner"].to_numpy()])
+    room = pl.Series(lengths - np.bincount(own["owner"].to_numpy(), minlength=len(lengths)))
+    held = held.filter(pl.int_range(pl.len()).over("owner") < room[held["owner"].to_numpy()])
+    held = pl.concat([held, own]).unique(maintain_order=True).sort("owner", maintain_order=True)
     counts = np.bincount(held["owner"].to_numpy(), minlength=len(lengths))
     titles = [_title(GENRES[s // len(MOODS)], MOODS[s % len(MOODS)], random) for s in scene.tolist()]
     return Playlists(held["track"].to_numpy(), np.append(0, np.cumsum(counts)), titles)
+
+
+def _of_their_own(start: int, stop: int, playlists: int, tracks: int) -> pl.DataFrame:
+    """(owner, track) for the playlists `start` to before `stop` of all: in a large world every track has a playlist that holds it
+    whatever is drawn, as far as no playlist has more than _MOST_OWN of them."""
+    if tracks < _MANY_TRACKS:
+        return _NONE_OF_THEIR_OWN
+    bounds = np.arange(start, stop + 1) * tracks // playlists
+    counts = np.minimum(np.diff(bounds), _MOST_OWN)
+    owner = np.repeat(np.arange(stop - start), counts)
+    place = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return pl.DataFrame({"owner": owner, "track": bounds[owner] + place})
 
 
 def _heads(world: World, scene: Indices, owner: Indices, random: Random) -> Indices:
@@ -302,9 +320,11 @@ def _title(genre: str, mood: str, random: Random) -> str:
 # --- the files ------------------------------------------------------------------------------------------------------
 
 
-def _slice(world: World, start: int, stop: int, seed: int) -> str:
+def _slice(world: World, start: int, playlists: int, seed: int) -> str:
+    """Of the playlists from `start` on, as many as a slice has, out of so many in all."""
+    stop = min(start + PLAYLISTS_PER_SLICE, playlists)
     random = np.random.default_rng([seed, 1, start])
-    made = _playlists(world, _lengths(stop - start, random), random)
+    made = _playlists(world, _lengths(stop - start, random), random, _of_their_own(start, stop, playlists, len(world)))
     followers = random.zipf(2.2, len(made)).clip(1, 50_000).tolist()
     described, ends = world.described(made.tracks), made.offsets.tolist()
     rows = (_playlist(start + i, made.titles[i], followers[i], described[ends[i] : ends[i + 1]]) for i in range(len(made)))

@@ -13,7 +13,7 @@ import pytest
 from features.dataset import Dataset
 from features.domain import SegueError
 from features.ingest import ingest
-from features.synthetic import CATEGORIES, GENRES, MOODS, World, write_world
+from features.synthetic import CATEGORIES, GENRES, MOODS, write_world
 
 FILES = ("audio_features.parquet", "challenge.json", "mpd.zip", "truth.parquet")
 
@@ -184,13 +184,12 @@ def test_a_world_too_small_is_refused(tmp_path: Path, playlists: int, tracks: in
     assert not (tmp_path / "w").exists()
 
 
-def test_a_large_world_has_a_long_tail() -> None:
-    """By the law alone, at the 29 entries a track of the Million Playlist Dataset: no draw favours a rare track's rank."""
-    tracks = 200_000
-    weight = World.of(tracks, seed=0).tracks["weight"].to_numpy()
-    expected = 29.3 * tracks * weight / weight.sum()
-    held = np.random.default_rng(0).poisson(expected)
-    held = held[held > 0]
-    assert 0.2 < (held == 1).mean() < 0.4
-    assert 0.55 < (held <= 5).mean() < 0.75
-    assert held.max() < held.sum() / 500
+def test_in_a_large_world_every_track_has_a_playlist_and_most_have_few(tmp_path: Path) -> None:
+    write_world(tmp_path / "world", playlists=30_000, tracks=100_000)
+    ingest([tmp_path / "world" / "mpd.zip"], tmp_path / "dataset")
+    held = Dataset.open(tmp_path / "dataset").interactions
+    assert held.num_tracks == 100_000
+    assert held.lengths().min() >= 5
+    assert 0.35 < (held.track_counts == 1).mean() < 0.6
+    assert (held.track_counts <= 5).mean() > 0.7
+    assert held.track_counts.max() < 0.1 * held.num_playlists
