@@ -197,7 +197,8 @@ def scale(result: Result) -> str:
             _table(["phase", "seconds", "CPU seconds", "peak GiB"], costs),
             "",
             f"{_size(world['num_playlists'], world['num_tracks'], world['num_interactions'])}. A sweep of ALS (64 factors): "
-            f"{min(sweeps):.1f} to {max(sweeps):.1f} s. Of the training: {steps}.",
+            f"{min(sweeps):.1f} to {max(sweeps):.1f} s. Of the training, up to each one's last report "
+            f"(what a source's index costs stands with the next): {steps}.",
             "",
             f"The best 500 of {searched['tracks']:,} tracks for a lone query, one thread; both stages together take "
             f"{searched['both_stages_ms']['p50']:.0f} ms (p50):",
