@@ -26,6 +26,7 @@ def figures(manifest: Manifest) -> dict[str, dict[str, Figure]]:
             "created": manifest.created.isoformat(),
             "git commit": manifest.git_commit,
             "seed": manifest.seed,
+            "started from": made["from"]["version"] if "from" in made else "nothing",
             "tracks": manifest.num_tracks,
             "pair features": len(manifest.feature_names),
             "MiB on disk": sum(file.size for file in manifest.files.values()) / 2**20,

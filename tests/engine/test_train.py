@@ -20,6 +20,7 @@ from ray.exceptions import PendingCallsLimitExceeded
 from engine import fit
 from engine.artifact import Manifest
 from engine.config import Config
+from engine.describe import figures
 from engine.model import KnownPlaylists, open_model, save_model
 from engine.older import OlderModel
 from engine.phases import FIGURES, KeptSource, open_ranker
@@ -339,6 +340,7 @@ def test_a_warm_start_keeps_the_ranker_and_takes_a_fraction_of_the_sweeps(
     assert heard.shares["als"] == [1.0]
     assert ranker_text(out) == ranker_text(undisturbed[1])
     assert manifest.metrics["from"] == {"version": undisturbed[0].version, "effort": 0.25}
+    assert figures(manifest)["artifact"]["started from"] == undisturbed[0].version
     assert manifest.num_tracks == read_manifest(grown).num_tracks
     model = open_model(out)
     assert (model.pipeline.recommend(Queries.of([Query(model.names.playlists.tracks[:5])]), 10).ranking.tracks >= 0).all()
