@@ -12,9 +12,9 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -53,33 +53,26 @@ class Job:
 
 
 class Steps:
-    """A Report, or implicit's callback, that takes the time between two steps."""
+    """The time of every step but the first, which began with what had to be prepared, and the loss after each."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
         self.losses: list[float] = []
-        self._resumed: float | None = None
+        self._began: float | None = None
 
-    def __call__(self, _: str, done: float, figures: Any) -> None:
-        self.step(figures["loss"])
+    def end(self) -> None:
+        if self._began is not None:
+            self.seconds.append(time.perf_counter() - self._began)
 
-    def step(self, loss: float | None = None) -> None:
-        """A step has ended; the first one began with what had to be prepared and is not counted."""
-        if self._resumed is not None:
-            self.seconds.append(time.perf_counter() - self._resumed)
-        if loss is not None:
-            self.losses.append(float(loss))
+    def begin(self, loss: float) -> None:
+        """The next one, after a step that reached `loss`."""
+        self.losses.append(loss)
+        self._began = time.perf_counter()
 
-    def resume(self) -> None:
-        self._resumed = time.perf_counter()
-
-
-class Reported(Steps):
-    """Of a source that tells its loss itself."""
-
-    def __call__(self, _: str, done: float, figures: Any) -> None:
-        super().__call__(_, done, figures)
-        self.resume()
+    def __call__(self, _: str, done: float, figures: Mapping[str, float]) -> None:
+        """As the Report of a source that tells its loss itself."""
+        self.end()
+        self.begin(figures["loss"])
 
 
 def visible(job: Job) -> Visible:
@@ -95,7 +88,7 @@ def visible(job: Job) -> Visible:
 def fit(job: Job, data: Visible) -> Steps:
     if job.kind == "implicit":
         return _implicit(job, data.interactions)
-    steps = Reported()
+    steps = Steps()
     if job.kind == "als":
         recipe = AlsRecipe(
             dim=job.dim, sweeps=job.steps, confidence=CONFIDENCE, regularization=REGULARIZATION / CONFIDENCE, frequency_exponent=0
@@ -120,9 +113,8 @@ def _implicit(job: Job, held: Interactions) -> Steps:
     )
 
     def ended(*_: object) -> None:
-        steps.step()
-        steps.losses.append(loss(held, model.user_factors, model.item_factors))
-        steps.resume()
+        steps.end()
+        steps.begin(loss(held, model.user_factors, model.item_factors))
 
     model.fit(matrix, show_progress=False, callback=ended)
     return steps

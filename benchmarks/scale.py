@@ -37,7 +37,7 @@ from features.ingest import ingest
 from features.synthetic import write_world
 from stages.retrieve.als import Als, AlsRecipe
 from stages.retrieve.approximate import ApproximateIndex
-from stages.retrieve.choice import Chosen, sample_queries
+from stages.retrieve.choice import sample_queries
 from stages.retrieve.exact import ExactIndex
 
 Result = dict[str, Any]
@@ -97,10 +97,10 @@ def search(chosen: argparse.Namespace) -> Result:
     model = open_model(chosen.folder / "artifact")
     als = model.pipeline.sources["als"]
     assert isinstance(als, Als)
+    assert isinstance(als.index, ExactIndex | ApproximateIndex)
     queries = sample_queries(Dataset.open(chosen.folder / "dataset").interactions, 1, chosen.queries)
     asked = Asked(als.query_vectors(queries), queries)
-    index = als.index.index if isinstance(als.index, Chosen) else als.index
-    tracks = index.tracks if isinstance(index, ExactIndex | ApproximateIndex) else np.arange(0, dtype=np.int32)
+    tracks = als.index.tracks
     exact, built = _timed(lambda: ExactIndex.build(als.track_vectors, tracks))
     rows = [{"index": "exact", **built, **asked.measured(exact, exact, LENGTH)}]
     forest, built = _timed(lambda: ApproximateIndex.build(als.track_vectors, tracks, TREES, 1, seed=0))

@@ -28,6 +28,7 @@ from engine.run import Run
 from features.dataset import os_errors, read_manifest
 from features.domain import SegueError
 from features.pairs import Facts
+from features.pool import cores
 from stages.protocols import Report
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def train(
         if older:
             older.begin(run)
         os.environ.update(QUIET)
-        with nullcontext(threads or _cores()) if workers == 0 else _cluster(workers, threads, gpus) as threads_each:
+        with nullcontext(threads or cores()) if workers == 0 else _cluster(workers, threads, gpus) as threads_each:
             from engine.workers import Work
 
             with nullcontext(report) if workers == 0 else _heard(report) as told, _torch_threads():
@@ -105,10 +106,6 @@ def _rehearse(out: Path) -> None:
         raise _Rehearsal
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 @contextmanager
 def _cluster(workers: int, threads: int | None, gpus: int) -> Iterator[int]:
     """The Ray this process is connected to, that of RAY_ADDRESS, or one started here and stopped at the end.
@@ -123,7 +120,7 @@ def _cluster(workers: int, threads: int | None, gpus: int) -> Iterator[int]:
     connected = ray.is_initialized()
     try:
         if not connected:
-            _connect(address, max(_cores(), workers * (threads or 1)))
+            _connect(address, max(cores(), workers * (threads or 1)))
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
         most = threads or int(max(node.get("CPU", 0) for node in nodes))
         least = threads or 1

@@ -27,7 +27,11 @@ def worker_rank() -> int:
 
 def shard(num_rows: int) -> tuple[int, int]:
     """This worker's contiguous share `[start, stop)` of `num_rows` rows; shares differ by at most one row."""
-    bounds = shard_bounds(num_rows)
+    return share_of(shard_bounds(num_rows))
+
+
+def share_of(bounds: np.ndarray) -> tuple[int, int]:
+    """This worker's `[start, stop)` of `bounds` (workers + 1,), where the workers' shards begin and the last one ends."""
     return int(bounds[worker_rank()]), int(bounds[worker_rank() + 1])
 
 
@@ -83,7 +87,7 @@ def gathered_rows(own: torch.Tensor, bounds: np.ndarray) -> torch.Tensor:
     if num_workers() == 1:
         return own
     rows = own.new_empty((int(bounds[-1]), *own.shape[1:]))
-    rows[bounds[worker_rank()] : bounds[worker_rank() + 1]] = own
+    rows[slice(*share_of(bounds))] = own
     return share_rows(rows, bounds)
 
 

@@ -194,7 +194,7 @@ class _Side:
     @property
     def own(self) -> slice:
         """This worker's rows."""
-        return slice(*self.bounds[parallel.worker_rank() :][:2].tolist())
+        return slice(*parallel.share_of(self.bounds))
 
     def solve(self, rows: torch.Tensor, columns: torch.Tensor, gram: torch.Tensor, recipe: AlsRecipe) -> float:
         """Improves `rows` (rows of the shard, width) given all `columns` and their `gram`, diagonal but for the coordinates

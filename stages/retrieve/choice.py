@@ -110,7 +110,7 @@ def _told_by_the_first(built: Index, recipe: IndexRecipe, bench: _Bench, seed: i
     first = parallel.worker_rank() == 0
     chosen = _choose(built, recipe, bench, seed) if first else None
     nodes = chosen.figures.get("search_nodes", 0) if chosen else 0
-    [nodes] = parallel.sum_over_workers(torch.tensor([nodes])).tolist()
+    [nodes] = parallel.told_by_the_first(torch.tensor([nodes])).tolist()
     if chosen:
         return chosen
     return _planted(built, recipe, seed, nodes) if isinstance(built, ExactIndex) and nodes else built

@@ -34,7 +34,7 @@ def starting_rows(interactions: Interactions, dim: int, scale: float, seed: int)
         noise = random.standard_normal(found.shape, dtype=np.float32) * np.float32(NOISE)
         size = np.float32(np.sqrt(np.mean(found**2))) if found.any() else np.float32(1)
         rows = torch.from_numpy((found / size + noise) * np.float32(scale) * (interactions.track_counts > 0)[:, None])
-    return parallel.sum_over_workers(rows)
+    return parallel.told_by_the_first(rows)
 
 
 def _damped(interactions: Interactions, damping: Floats) -> sp.csr_matrix:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,36 +12,19 @@ from hypothesis import strategies as st
 
 from stages import parallel
 from tests.contracts import QUICK
+from tests.side_by_side import run_side_by_side
 from tests.stages import worker
 
 WORKERS = 2
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def together(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, np.ndarray]]:
     """What each worker found."""
     folder = tmp_path_factory.mktemp("workers")
-    command = [sys.executable, "-W", "error", "-m", "tests.stages.worker"]
-    environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
     outs = [folder / f"{rank}.npz" for rank in range(WORKERS)]
-    started = [
-        subprocess.Popen(
-            [*command, str(rank), str(WORKERS), str(folder / "rendezvous"), str(out)],
-            cwd=ROOT,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank, out in enumerate(outs)
-    ]
-    try:
-        said = [process.communicate(timeout=120)[0] for process in started]
-    finally:
-        for process in started:
-            process.kill()
-    assert [process.returncode for process in started] == [0] * WORKERS, said
+    arguments = [[str(rank), str(WORKERS), str(folder / "rendezvous"), str(out)] for rank, out in enumerate(outs)]
+    run_side_by_side("tests.stages.worker", arguments, {"GLOO_SOCKET_IFNAME": "lo"})
     return [dict(np.load(out)) for out in outs]
 
 

@@ -5,9 +5,7 @@ Goes on from what lies in FOLDER; is cut off after so many STEPS, and keeps what
 
 from __future__ import annotations
 
-import os
 import socket
-import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,11 +15,11 @@ import numpy as np
 from stages.past import Reached
 from stages.rank.examples import Examples
 from stages.rank.lambdamart import LambdaMartRecipe
+from tests.side_by_side import run_side_by_side
 from tests.steps import CutOffError, Remembered
 
 WORKERS = 2
 RECIPE = LambdaMartRecipe(trees=12, leaves=5, least_examples_per_leaf=10, learning_rate=0.2, kept_every=5)
-ROOT = Path(__file__).parents[3]
 
 
 def main(rank: int, ports: list[int], folder: Path, cut_off_after: int) -> None:
@@ -54,24 +52,8 @@ def run_together(folder: Path, cut_off_after: int = 0) -> None:
         for listener in listeners:
             listener.bind(("127.0.0.1", 0))
         ports = [str(listener.getsockname()[1]) for listener in listeners]
-    command = [sys.executable, "-W", "error", "-m", "tests.stages.rank.worker"]
-    started = [
-        subprocess.Popen(
-            [*command, str(rank), *ports, str(folder), str(cut_off_after)],
-            cwd=ROOT,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(WORKERS)
-    ]
-    try:
-        said = [process.communicate(timeout=120)[0] for process in started]
-    finally:
-        for process in started:
-            process.kill()
-    assert [process.returncode for process in started] == [0] * WORKERS, said
+    arguments = [[str(rank), *ports, str(folder), str(cut_off_after)] for rank in range(WORKERS)]
+    run_side_by_side("tests.stages.rank.worker", arguments, {})
 
 
 if __name__ == "__main__":
