@@ -20,14 +20,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from engine.circumstances import circumstances
+from engine.provenance import provenance
 from features.catalog import Catalog
 from features.content import ContentRecipe
 from features.interactions import Interactions
+from features.readers import read_tracks
 from features.schema import CATALOG
-from features.sources import read_tracks
-from stages.retrieve.contractive import ContractiveRecipe
-from stages.retrieve.contractive_training import to_unit_range, train
+from stages.retrieve.content.contractive import ContractiveRecipe
+from stages.retrieve.content.contractive_training import to_unit_range, train
 
 START = ContractiveRecipe(dim=10, hidden_layers=1, batch_size=10, learning_rate=0.0001, epochs=10)
 CHANGES: Mapping[str, tuple[float, ...]] = {
@@ -81,7 +81,7 @@ def main() -> None:
         print(json.dumps(figures[-1]), flush=True)
     start = START.model_dump(exclude={"index"})
     facts = {"tracks": len(inputs), "features": list(names), "seed": chosen.seed, "start": start}
-    result = {"circumstances": circumstances(), **facts, "figures": figures}
+    result = {"circumstances": provenance(), **facts, "figures": figures}
     chosen.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 

@@ -24,9 +24,9 @@ from features.catalog import Catalog
 from features.dataset import Dataset, read_manifest
 from features.domain import Floats
 from features.interactions import Interactions
-from stages.protocols import Visible
-from stages.retrieve.als import AlsRecipe
-from stages.retrieve.autoencoder import AutoencoderRecipe
+from stages.protocols import TrainingData
+from stages.retrieve.als.model import AlsRecipe
+from stages.retrieve.autoencoder.model import AutoencoderRecipe
 
 CONFIDENCE, REGULARIZATION = 10.0, 0.1
 """Of both systems' ALS, whose loss is that of Hu, Koren and Volinsky (2008)."""
@@ -52,7 +52,7 @@ class Job:
     """A file that does not exist yet, where several workers meet."""
 
 
-class Steps:
+class CheckpointStore:
     """The time of every step but the first, which began with what had to be prepared, and the loss after each."""
 
     def __init__(self) -> None:
@@ -75,20 +75,20 @@ class Steps:
         self.begin(figures["loss"])
 
 
-def visible(job: Job) -> Visible:
+def visible(job: Job) -> TrainingData:
     path = Path(job.dataset)
     dataset = Dataset.open(path, playlists=(0, max(int(read_manifest(path).num_playlists * job.share), 1)))
     held = dataset.interactions
     kept, tracks = np.unique(held.tracks, return_inverse=True)
     compact = replace(held, tracks=tracks.astype(np.int32), num_tracks=len(kept))
     catalog = Catalog(dataset.catalog.table[kept.tolist()])
-    return Visible(compact, catalog, np.empty((len(kept), 0), np.float32), seed=0, serves=False)
+    return TrainingData(compact, catalog, np.empty((len(kept), 0), np.float32), seed=0, serves=False)
 
 
-def fit(job: Job, data: Visible) -> Steps:
+def fit(job: Job, data: TrainingData) -> CheckpointStore:
     if job.kind == "implicit":
         return _implicit(job, data.interactions)
-    steps = Steps()
+    steps = CheckpointStore()
     if job.kind == "als":
         recipe = AlsRecipe(
             dim=job.dim, sweeps=job.steps, confidence=CONFIDENCE, regularization=REGULARIZATION / CONFIDENCE, frequency_exponent=0
@@ -99,10 +99,10 @@ def fit(job: Job, data: Visible) -> Steps:
     return steps
 
 
-def _implicit(job: Job, held: Interactions) -> Steps:
+def _implicit(job: Job, held: Interactions) -> CheckpointStore:
     from implicit.cpu.als import AlternatingLeastSquares
 
-    matrix, steps = held.holds, Steps()
+    matrix, steps = held.holds, CheckpointStore()
     model = AlternatingLeastSquares(
         factors=job.dim,
         alpha=CONFIDENCE,

@@ -21,18 +21,18 @@ import numpy as np
 import polars as pl
 import torch
 
-from engine.circumstances import circumstances
+from engine.provenance import provenance
 from features.catalog import Catalog
 from features.content import ContentRecipe
 from features.domain import Queries, Query, Retrieved
 from features.interactions import Interactions
+from features.readers import read_tracks
 from features.schema import CATALOG
-from features.sources import read_tracks
-from stages.protocols import RetrieverRecipe, Visible
-from stages.retrieve.contractive import ContractiveRecipe
-from stages.retrieve.contractive_training import to_unit_range, train
-from stages.retrieve.cosine import CosineRecipe, GroupWeights
-from stages.retrieve.transformer import TransformerRecipe
+from stages.protocols import RetrieverRecipe, TrainingData
+from stages.retrieve.content.contractive import ContractiveRecipe
+from stages.retrieve.content.contractive_training import to_unit_range, train
+from stages.retrieve.content.cosine import CosineRecipe, GroupWeights
+from stages.retrieve.content.transformer import TransformerRecipe
 
 K = 10
 HELD_OUT = 0.1
@@ -46,7 +46,7 @@ RECIPES: Mapping[str, Any] = {
 }
 
 
-def world(tracks: Path, with_genre: bool, seed: int) -> Visible:
+def world(tracks: Path, with_genre: bool, seed: int) -> TrainingData:
     """What a retriever learns from where nobody holds anything: the tracks that have a genre, without their artists.
 
     An artist's components would carry the genre of the artist's other tracks into the matrix without genres.
@@ -56,10 +56,10 @@ def world(tracks: Path, with_genre: bool, seed: int) -> Visible:
     recipe = ContentRecipe(artist_components=0, genres=table["genre"].n_unique() if with_genre else 0)
     content = recipe.fit(Catalog(table), nobody)
     kept = [i for i, name in enumerate(content.names) if with_genre or name != "missing genre"]
-    return Visible(nobody, Catalog(table), content.values[:, kept], seed, tuple(content.names[i] for i in kept))
+    return TrainingData(nobody, Catalog(table), content.values[:, kept], seed, tuple(content.names[i] for i in kept))
 
 
-def measure(recipe: RetrieverRecipe, visible: Visible, asked: np.ndarray) -> dict[str, Any]:
+def measure(recipe: RetrieverRecipe, visible: TrainingData, asked: np.ndarray) -> dict[str, Any]:
     """Of the `K` tracks nearest to each of `asked` (q,)."""
     start = time.perf_counter()
     source = recipe.fit(visible)
@@ -79,7 +79,7 @@ def figures(found: Retrieved, genres: np.ndarray, asked: np.ndarray) -> dict[str
     }
 
 
-def losses(recipe: ContractiveRecipe, visible: Visible) -> dict[str, float]:
+def losses(recipe: ContractiveRecipe, visible: TrainingData) -> dict[str, float]:
     """Of an autoencoder that did not see HELD_OUT of the tracks: mean loss, the penalty included, of those it saw and of the others."""
     inputs = to_unit_range(visible.content)
     order = torch.from_numpy(np.random.default_rng(visible.seed).permutation(len(inputs)))
@@ -111,7 +111,7 @@ def main() -> None:
     chosen = parser.parse_args()
     figures_by_features = report(chosen.tracks, chosen.queries, chosen.seed)
     note = "with the genre among its features a model is asked for what it was told; the figures without are what the sound knows"
-    result = {"circumstances": circumstances(), "seed": chosen.seed, "k": K, "note": note, "figures": figures_by_features}
+    result = {"circumstances": provenance(), "seed": chosen.seed, "k": K, "note": note, "figures": figures_by_features}
     chosen.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(figures_by_features, indent=1))
 

@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from engine.serve import ENVIRONMENT, LOOPBACK
+from engine.serve.app import ENVIRONMENT, LOOPBACK
 
 APP = "noop"
 RETRIEVERS = ("first", "second", "third")
@@ -31,7 +31,7 @@ REPLICA: dict[str, Any] = {
 web = FastAPI()
 
 
-class Asked(BaseModel):
+class ResolvedQuery(BaseModel):
     tracks: list[str] = []
     title: str = ""
     k: int = 10
@@ -50,7 +50,7 @@ class Gateway:
         self._retrievers, self._ranker = retrievers, ranker
 
     @web.post("/v1/recommend")
-    async def recommend(self, asked: Asked) -> dict[str, Any]:
+    async def recommend(self, asked: ResolvedQuery) -> dict[str, Any]:
         proposed = await asyncio.gather(*(retriever.remote(asked.k) for retriever in self._retrievers))
         return {"tracks": await self._ranker.remote(len(proposed[0])), "degraded": []}
 

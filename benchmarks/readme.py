@@ -127,7 +127,7 @@ def reference(result: Result) -> str:
     made: dict[str, list[str]] = {}
     for name, system in result["systems"].items():
         made.setdefault(_made_with(system), []).append(name)
-    said = [f"{', '.join(names)}: {circumstances}" for circumstances, names in made.items()]
+    said = [f"{', '.join(names)}: {provenance}" for provenance, names in made.items()]
     return "\n".join([_table(["system", "figure", "here (published)", "order repeats"], rows, words=True), "", *said])
 
 

@@ -24,18 +24,19 @@ import numpy as np
 
 from benchmarks import contractive, genre, published
 from benchmarks.published import Figures
-from benchmarks.retrieval import Asked, with_nodes
-from engine import fit, metrics
-from engine.circumstances import circumstances
+from benchmarks.retrieval import ResolvedQuery, with_nodes
+from engine.cli.console import show_rows
 from engine.config import Config, read_config
-from engine.console import show_rows
+from engine.evaluate import metrics
 from engine.pipeline import alone
+from engine.provenance import provenance
+from engine.train import plan
 from features.dataset import Dataset
 from features.domain import Ints, Queries, Ranking, SegueError
 from features.schema import IS_CHALLENGE
 from features.split import HISTORIES, Split, hide
-from stages.protocols import RetrieverRecipe, Visible
-from stages.retrieve.exact import ExactIndex
+from stages.protocols import RetrieverRecipe, TrainingData
+from stages.retrieve.index.exact import ExactIndex
 
 K = 10
 LENGTH = 500
@@ -61,7 +62,7 @@ class Playlists:
         self.config: Config = read_config(Path(preset))
         dataset = Dataset.open(path)
         self.split: Split = hide(dataset.interactions, self._chosen(dataset, chosen.queries), self.config.seed, HISTORIES)
-        self.visible: Visible = fit.visible(dataset, self.split.visible, self.config, serves=False)
+        self.visible: TrainingData = plan.visible(dataset, self.split.visible, self.config, serves=False)
         recipes = self.config.sources.recipes()
         self.recipes: dict[str, RetrieverRecipe] = {name: small(one) for name, one in recipes.items()} if chosen.small else recipes
 
@@ -117,7 +118,7 @@ def streaming(asked: Playlists) -> System:
 def searches(trained: Any, queries: Queries) -> dict[str, dict[str, float]]:
     """Of Annoy, by the nodes it inspects: the share of the exact best it finds, and the CPU time of a lone query."""
     annoy, part = trained.index, queries.part(0, SEARCHES)
-    exact, asked = ExactIndex.build(annoy.vectors, annoy.tracks), Asked(trained.query_vectors(part), part)
+    exact, asked = ExactIndex.build(annoy.vectors, annoy.tracks), ResolvedQuery(trained.query_vectors(part), part)
     found = {"exact": asked.measured(exact, exact, LENGTH)}
     found |= {f"{nodes} nodes": asked.measured(with_nodes(annoy, nodes), exact, LENGTH) for nodes in ANNOY_NODES}
     columns = {f"Annoy's recall@{LENGTH}": "recall", "ms a query": "ms a query of 1"}
@@ -236,7 +237,7 @@ def measure(name: str, chosen: argparse.Namespace) -> System:
     _, make, theirs = SYSTEMS[name]
     system = make(chosen)
     compared = {"published": theirs, "turned": published.turned(theirs, system["figures"])}
-    return {"circumstances": circumstances(), "command": [Path(word).name for word in sys.argv[1:]], **system, **compared}
+    return {"circumstances": provenance(), "command": [Path(word).name for word in sys.argv[1:]], **system, **compared}
 
 
 def keep(out: Path, name: str, system: System) -> None:

@@ -26,18 +26,18 @@ from typing import Any
 import numpy as np
 from annoy import AnnoyIndex
 
-from engine.circumstances import circumstances
 from engine.config import Config
-from engine.fit import visible
+from engine.provenance import provenance
+from engine.train.plan import visible
 from features.dataset import Dataset
 from features.domain import NO_TRACK, Floats, Ints, Queries, Retrieved
 from stages.retrieve import topk
-from stages.retrieve.als import AlsRecipe
-from stages.retrieve.approximate import ApproximateIndex, search_ns
-from stages.retrieve.choice import sample_queries
-from stages.retrieve.contractive import ContractiveRecipe
-from stages.retrieve.exact import ExactIndex
-from stages.retrieve.index import Index
+from stages.retrieve.als.model import AlsRecipe
+from stages.retrieve.content.contractive import ContractiveRecipe
+from stages.retrieve.index.approximate import ApproximateIndex, search_ns
+from stages.retrieve.index.exact import ExactIndex
+from stages.retrieve.index.recipe import Index
+from stages.retrieve.index.selection import sample_queries
 
 LENGTHS, BATCHES = (100, 500, 1_000), (1, 16)
 NODES = (3_000, 10_000, 30_000, 60_000, 120_000)
@@ -119,7 +119,7 @@ VARIANTS: dict[str, Callable[[Floats, Ints], Index]] = {
 
 
 @dataclass(frozen=True)
-class Asked:
+class ResolvedQuery:
     """Real queries and their exact answers."""
 
     query_vectors: Floats
@@ -145,7 +145,7 @@ class Asked:
         return {"n": n, "recall": round(float(np.mean(shares)), 4), **speed}
 
 
-def rows_of(source: Any, held: Ints, asked: Asked, most: int | None) -> Iterator[dict[str, Any]]:
+def rows_of(source: Any, held: Ints, asked: ResolvedQuery, most: int | None) -> Iterator[dict[str, Any]]:
     """One row per variant, number of nodes and length of list, over the first `most` of a random order of the tracks."""
     tracks = np.sort(np.random.default_rng(0).permutation(held)[:most]).astype(np.int32)
     vectors, common = source.track_vectors, {"vectors": len(tracks), "dim": source.track_vectors.shape[1]}
@@ -187,13 +187,13 @@ def main() -> None:
     for name, recipe in recipes.items():
         source = recipe.fit(data)
         held = np.flatnonzero(source.track_vectors.any(axis=1) & (data.interactions.track_counts > 0)).astype(np.int32)
-        asked = Asked(source.query_vectors(queries), queries)
+        asked = ResolvedQuery(source.query_vectors(queries), queries)
         for most in SIZES:
             for row in rows_of(source, held, asked, most):
                 figures.append({"source": name, **row})
                 print(json.dumps(figures[-1]), flush=True)
     threads = {name: os.environ.get(name, "unset") for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-    result = {"circumstances": circumstances(), "threads": threads, "queries": len(queries), "sweeps": chosen.sweeps, "figures": figures}
+    result = {"circumstances": provenance(), "threads": threads, "queries": len(queries), "sweeps": chosen.sweeps, "figures": figures}
     chosen.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 

@@ -25,20 +25,20 @@ import numpy as np
 
 from benchmarks import processes
 from benchmarks.measure import with_checkout
-from benchmarks.retrieval import TREES, Asked, with_nodes
-from engine.circumstances import circumstances
+from benchmarks.retrieval import TREES, ResolvedQuery, with_nodes
+from engine.cli.console import show_rows
 from engine.config import Config, ExamplesConfig, SourcesConfig
-from engine.console import show_rows
 from engine.model import open_model
-from engine.train import train
+from engine.provenance import provenance
+from engine.train.launch import train
 from features.dataset import Dataset, read_manifest
 from features.domain import SegueError
 from features.ingest import ingest
 from features.synthetic import write_world
-from stages.retrieve.als import Als, AlsRecipe
-from stages.retrieve.approximate import ApproximateIndex
-from stages.retrieve.choice import sample_queries
-from stages.retrieve.exact import ExactIndex
+from stages.retrieve.als.model import Als, AlsRecipe
+from stages.retrieve.index.approximate import ApproximateIndex
+from stages.retrieve.index.exact import ExactIndex
+from stages.retrieve.index.selection import sample_queries
 
 Result = dict[str, Any]
 LOOK_EVERY_S = 1.0
@@ -99,7 +99,7 @@ def search(chosen: argparse.Namespace) -> Result:
     assert isinstance(als, Als)
     assert isinstance(als.index, ExactIndex | ApproximateIndex)
     queries = sample_queries(Dataset.open(chosen.folder / "dataset").interactions, 1, chosen.queries)
-    asked = Asked(als.query_vectors(queries), queries)
+    asked = ResolvedQuery(als.query_vectors(queries), queries)
     tracks = als.index.tracks
     exact, built = _timed(lambda: ExactIndex.build(als.track_vectors, tracks))
     rows = [{"index": "exact", **built, **asked.measured(exact, exact, LENGTH)}]
@@ -188,7 +188,7 @@ def main() -> None:
             phases[phase] = watched(phase, chosen)
             print(f"{phase}: {phases[phase]['seconds']:.0f} s, {phases[phase]['peak_mib'] / 1024:.1f} GiB", file=sys.stderr, flush=True)
         size = read_manifest(chosen.folder / "dataset").model_dump(include={"num_playlists", "num_tracks", "num_interactions"})
-    result = {"circumstances": circumstances(), "world": size, "phases": phases, "targets": verdicts(phases)}
+    result = {"circumstances": provenance(), "world": size, "phases": phases, "targets": verdicts(phases)}
     chosen.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     rows = [[name, of["seconds"], of["cpu_seconds"], of["peak_mib"] / 1024] for name, of in phases.items()]
     show_rows("scale", ["phase", "seconds", "CPU seconds", "peak GiB"], rows)

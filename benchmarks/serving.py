@@ -27,9 +27,9 @@ from benchmarks.load import Plan
 from benchmarks.measure import Result, measured, soak
 from benchmarks.systems import SYSTEMS, Given, started
 from engine.artifact import open_artifact
-from engine.circumstances import circumstances
-from engine.console import Progress, show_rows, shown_progress
+from engine.cli.console import Progress, show_rows, shown_progress
 from engine.model import source_names
+from engine.provenance import provenance
 from features.domain import SegueError
 
 ENDPOINT = "/v1/recommend"
@@ -126,7 +126,7 @@ def reference_of(clients: Sequence[int]) -> int:
 def summed_up(chosen: argparse.Namespace, bench: Bench, systems: Mapping[str, Result], left_out: Mapping[str, str]) -> Result:
     artifact = open_artifact(chosen.artifact, verify="size")
     return {
-        "circumstances": circumstances(),
+        "circumstances": provenance(),
         "artifact": {"version": artifact.manifest.version, "sources": list(source_names(artifact))},
         "requests": described(bench.requests, chosen.k),
         "seconds": {"measured": chosen.seconds, "warm_up": chosen.warm_up},

@@ -23,8 +23,8 @@ import numpy as np
 
 from benchmarks.fitting import Job
 from benchmarks.measure import with_checkout
-from engine.circumstances import circumstances
-from engine.console import show_rows
+from engine.cli.console import show_rows
+from engine.provenance import provenance
 from features.domain import SegueError
 from features.ingest import ingest
 from features.synthetic import write_world
@@ -122,7 +122,7 @@ def measured(dataset: str, world: str, chosen: argparse.Namespace) -> Result:
     losses = [runs[0]["losses"][-1] for runs in workers.values()]
     [epochs] = fitted(autoencoder)
     return {
-        "circumstances": circumstances(),
+        "circumstances": provenance(),
         "dataset": {name: epochs[name] for name in ("playlists", "tracks", "entries")},
         "threads": chosen.threads,
         "als": [beside_implicit(replace(als, dim=dim), chosen.rounds) for dim in chosen.factors],

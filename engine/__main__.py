@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.exceptions import TyperException
 
-from engine.console import Figure, show, show_rows, shown_progress
+from engine.cli.console import Figure, show, show_rows, shown_progress
 from features.domain import SegueError
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def describe(path: Annotated[Path, typer.Argument(metavar="PATH", help="A datase
     from engine.artifact import MANIFEST, open_artifact
 
     if (path / MANIFEST).is_file():
-        from engine.describe import figures as of_artifact
+        from engine.cli.describe import figures as of_artifact
 
         headings = of_artifact(open_artifact(path).manifest)
     else:
@@ -145,12 +145,12 @@ def train(
     The workers are those of the Ray cluster at RAY_ADDRESS, else of this machine; DATASET must be at the same path on every node.
     """
     from engine.config import read_config
-    from engine.older import OlderModel
-    from engine.train import train as train_model
+    from engine.train.launch import train as train_model
+    from engine.train.warm_start import PreviousModel
 
     if older and config:
         raise SegueError("train: expected one of --config and --from, found both: a model keeps the settings it was trained with")
-    warm = OlderModel.at(older, effort) if older else None
+    warm = PreviousModel.at(older, effort) if older else None
     settings = warm.config if warm else read_config(config)
     with shown_progress() as progress:
         manifest = train_model(
@@ -176,8 +176,8 @@ def evaluate(
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the report here.")] = None,
 ) -> None:
     """Report how good every source, their union, fusion and the ranker are."""
-    from engine.describe import IMPORTANCE, importance
-    from engine.evaluate import category_table, compare, report, table, write_report
+    from engine.cli.describe import IMPORTANCE, importance
+    from engine.evaluate.report import category_table, compare, report, table, write_report
     from engine.model import open_model
     from features.challenge import read_challenge, read_truth
 
@@ -239,7 +239,7 @@ def serve(
     replicas: Annotated[int | None, typer.Option(min=1, max=64, help="Of every deployment; else 1, fused one a core.")] = None,
 ) -> None:
     """Serve recommendations over HTTP with Ray Serve until interrupted."""
-    from engine.serve import serve_forever
+    from engine.serve.app import serve_forever
 
     serve_forever(artifact, topology.value, port, replicas, typer.echo)
 
@@ -252,7 +252,7 @@ def deploy(
 
     The service is that of the Ray cluster at RAY_ADDRESS, else of this machine. A model that cannot be served is refused.
     """
-    from engine.serve import deploy as change
+    from engine.serve.app import deploy as change
 
     changed = change(artifact)
     typer.echo(
@@ -270,7 +270,7 @@ def bench(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="Which; none: what there is.")] = None,
 ) -> None:
     """Measure: `segue bench` lists what there is; all after NAME goes to that benchmark."""
-    from engine.bench import benchmarks, run
+    from engine.cli.bench import benchmarks, run
 
     if name is None or name == "--help":
         show_rows("segue bench NAME …", ["name", "question"], [[found, question] for found, question in benchmarks().items()])
@@ -286,14 +286,14 @@ def demo(
     """Do the whole job on a small synthetic world: generate, ingest, train, evaluate, serve, ask over HTTP."""
     from tempfile import TemporaryDirectory
 
-    from engine.demo import demo as run_demo
+    from engine.cli.demo import demo as run_demo
 
     with TemporaryDirectory(prefix="segue-demo-") as scratch:
         run_demo(keep or Path(scratch), typer.echo)
 
 
 def _recommend_challenge(model: Model, challenge: Path, out: Path, team: str, contact: str) -> None:
-    from engine.recommend import continue_challenge
+    from engine.evaluate.batch import continue_challenge
 
     with shown_progress() as progress:
         unknown = continue_challenge(model, challenge, out, team, contact, progress)
@@ -301,7 +301,7 @@ def _recommend_challenge(model: Model, challenge: Path, out: Path, team: str, co
 
 
 def _recommend_playlists(model: Model, playlists: Path, out: Path, k: int, source: str | None) -> None:
-    from engine.recommend import continue_playlists
+    from engine.evaluate.batch import continue_playlists
     from features.dataset import Dataset
 
     with shown_progress() as progress:
@@ -310,23 +310,23 @@ def _recommend_playlists(model: Model, playlists: Path, out: Path, k: int, sourc
 
 
 def _recommend_one(model: Model, tracks: list[str], title: str, k: int, explain: bool) -> None:
-    from engine.requests import ask, rows
-    from engine.wants import Want, rank_each
+    from engine.answer.ranking import RankOptions, rank_each
+    from engine.answer.resolve import ask, rows
     from features.domain import Queries
 
     asked = ask(model.names, tracks, title=title)
     for track_id in asked.unknown:
         typer.echo(f"segue: unknown track {track_id} is left out", err=True)
     queries = Queries.of([asked.query])
-    (ranked,) = rank_each(model.pipeline.second, queries, model.pipeline.retrieve(queries, k), [Want(k, k, explain=explain)])
+    (ranked,) = rank_each(model.pipeline.second, queries, model.pipeline.retrieve(queries, k), [RankOptions(k, k, explain=explain)])
     columns = ["rank", "title", "artist", "score", "proposed by (at rank)"]
     table: list[list[Figure | None]] = []
     for place, row in enumerate(rows(model.names, ranked.answer), start=1):
         proposed = ", ".join(f"{source} {rank}" for source, rank in row.sources.items())
         table.append([place, row.title or row.track_id, row.artist or "", row.score, proposed])
-    if ranked.whys:
+    if ranked.explanations:
         columns.append("what counted")
-        for line, why in zip(table, ranked.whys, strict=True):
+        for line, why in zip(table, ranked.explanations, strict=True):
             line.append(", ".join(f"{name} {value:+.2f}" for name, value in why.features))
     show_rows("what comes next", columns, table)
 

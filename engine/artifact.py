@@ -28,10 +28,10 @@ import numpy as np
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticSerializationError
 
-from engine.circumstances import git_commit, libraries
-from features.arrays import RETRAIN
+from engine.provenance import git_commit, libraries
+from features.atomic import flush, flush_tree
 from features.domain import SegueError
-from features.files import flush, flush_tree
+from features.npy import RETRAIN
 
 FORMAT_VERSION = 3
 MANIFEST = "manifest.json"

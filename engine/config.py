@@ -17,19 +17,19 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, Validatio
 from features.content import ContentRecipe
 from features.domain import SegueError
 from stages.rank.lambdamart import LambdaMartRecipe
-from stages.retrieve.als import AlsRecipe
-from stages.retrieve.autoencoder import AutoencoderRecipe
-from stages.retrieve.contractive import ContractiveRecipe
-from stages.retrieve.cosine import CosineRecipe
-from stages.retrieve.factorization import FactorizationRecipe
-from stages.retrieve.graph import GraphRecipe
-from stages.retrieve.neighbours import NeighboursRecipe
-from stages.retrieve.popularity import PopularityRecipe
-from stages.retrieve.related import RelatedRecipe
-from stages.retrieve.same import AlbumRecipe, ArtistRecipe
-from stages.retrieve.slim import SlimRecipe
-from stages.retrieve.title import TitleRecipe
-from stages.retrieve.transformer import TransformerRecipe
+from stages.retrieve.als.model import AlsRecipe
+from stages.retrieve.autoencoder.model import AutoencoderRecipe
+from stages.retrieve.catalogue.popularity import PopularityRecipe
+from stages.retrieve.catalogue.related_artists import RelatedRecipe
+from stages.retrieve.catalogue.same_artist import AlbumRecipe, ArtistRecipe
+from stages.retrieve.content.contractive import ContractiveRecipe
+from stages.retrieve.content.cosine import CosineRecipe
+from stages.retrieve.content.transformer import TransformerRecipe
+from stages.retrieve.factorization.model import FactorizationRecipe
+from stages.retrieve.item_item.graph import GraphRecipe
+from stages.retrieve.item_item.slim import SlimRecipe
+from stages.retrieve.playlists.neighbours import NeighboursRecipe
+from stages.retrieve.playlists.title import TitleRecipe
 
 PRESETS = Path(__file__).parent / "presets"
 """Settings with a name: `NAME.yaml` each."""

@@ -26,10 +26,10 @@ from pydantic import ValidationError
 from engine.artifact import Artifact, ArtifactWriter, Description, Manifest, Source, open_artifact
 from engine.config import Config
 from engine.pipeline import Pipeline, SecondStage
-from features.arrays import load_array, save_array
 from features.catalog import Catalog
 from features.dataset import Dataset
 from features.domain import Ints, Offsets, SegueError
+from features.npy import load_array, save_array
 from features.pairs import Facts, PairFeatures, Space
 from features.schema import CATALOG, PLAYLIST_ID, TITLE, conform
 from features.vocabulary import Vocabulary

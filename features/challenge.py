@@ -15,8 +15,8 @@ import numpy as np
 import polars as pl
 
 from features.domain import NO_TRACK, Ints, Offsets, Qrels, Queries, SegueError
+from features.readers import Piece
 from features.schema import PLAYLIST_ID, PLAYLIST_INDEX, TITLE, TRACK_ID, TRACK_URI, conform
-from features.sources import Piece
 from features.vocabulary import Vocabulary, bare
 
 NO_CATEGORY = -1

@@ -29,9 +29,9 @@ import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from features.atomic import flush, flush_tree
 from features.catalog import Catalog
 from features.domain import SegueError
-from features.files import flush, flush_tree
 from features.interactions import Interactions
 from features.schema import (
     CATALOG,

@@ -6,7 +6,7 @@ second pass replaces ids by indices, part by part. So memory holds one part, a f
 one row per track, however many entries there are.
 
 Input: paths. Output: the directory of `features.dataset`, whole or not at all, and an IngestSummary.
-Knows no model, and no formats: those are `features.sources`.
+Knows no model, and no formats: those are `features.readers`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from features.dataset import (
     replaced_whole,
 )
 from features.domain import SegueError
-from features.pool import cores, done_by_processes
+from features.processes import cores, done_by_processes
+from features.readers import KNOWN_FROM_PLAYLISTS, Piece, pieces, read_tracks
 from features.schema import (
     CATALOG,
     INTERACTIONS,
@@ -45,7 +46,6 @@ from features.schema import (
     TRACK_INDEX,
     conform,
 )
-from features.sources import KNOWN_FROM_PLAYLISTS, Piece, pieces, read_tracks
 from features.vocabulary import Vocabulary, bare
 
 Progress = Callable[[str, float], None]

@@ -13,8 +13,8 @@ import numpy as np
 import polars as pl
 import scipy.sparse as sp
 
-from features.arrays import read_only
 from features.domain import Floats, Ints, Offsets
+from features.npy import read_only
 from features.schema import PLAYLIST_INDEX, PLAYS, TRACK_INDEX
 
 

@@ -2,7 +2,7 @@
 
 Input: queries, the union of their candidates, and what is known of tracks from the visible data. Output: one row per
 candidate, columns in the order of `PairFeatures.names`. What a source or a space cannot say is NaN, which the ranker's
-trees handle. The loops are in `features.columns`. Knows no model: a vector space is an array with a name.
+trees handle. The loops are in `features.pair_kernels`. Knows no model: a vector space is an array with a name.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Self
 
 import numpy as np
 
-from features import columns
-from features.arrays import load_array, read_only, save_array
+from features import pair_kernels
 from features.catalog import UNKNOWN, Catalog
 from features.domain import Candidates, Floats, Ints, Offsets, Queries
 from features.interactions import Interactions, evenly_thinned
+from features.npy import load_array, read_only, save_array
 
 MOST_POSTINGS = 1_000
 """Playlists looked at per track for co-occurrence; a very popular track is judged by an even sample of its own."""
@@ -150,14 +150,14 @@ class PairFeatures:
         blocks = (room[:, start:stop] for start, stop in pairwise(self._bounds))
         pairs = (candidates.tracks, candidates.offsets, read_only(queries.seeds), read_only(queries.offsets))
         places = [candidates.sources.index(source) if source in candidates.sources else -1 for source in self.sources]
-        columns.of_sources(candidates.scores, candidates.ranks, np.array(places, np.int32), candidates.offsets, next(blocks))
+        pair_kernels.of_sources(candidates.scores, candidates.ranks, np.array(places, np.int32), candidates.offsets, next(blocks))
         for name, space in self.spaces.items():
             searched = candidates.query_vectors.get(name, np.empty((0, space.vectors.shape[1]), np.float32))
-            columns.of_space(read_only(space.vectors), read_only(searched), *pairs, next(blocks))
+            pair_kernels.of_space(read_only(space.vectors), read_only(searched), *pairs, next(blocks))
         for biases in self._biases.values():
             next(blocks)[: len(found), 0] = biases[candidates.tracks]
         self._of_facts(queries, candidates, pairs, blocks)
-        columns.of_union(candidates.ranks, candidates.offsets, next(blocks))
+        pair_kernels.of_union(candidates.ranks, candidates.offsets, next(blocks))
         return found
 
     def _of_facts(
@@ -166,9 +166,9 @@ class PairFeatures:
         facts, (tracks, offsets, seeds, starts) = self.facts, pairs
         artists, counts = read_only(facts.artists), read_only(facts.counts)
         about = np.empty((len(queries), len(QUERY_FEATURES)), np.float32)
-        columns.of_query(artists, counts, seeds, starts, about)
+        pair_kernels.of_query(artists, counts, seeds, starts, about)
         about[:, 1] = [bool(title.strip()) for title in queries.titles]
         next(blocks)[: len(tracks)] = about[candidates.query_of()]
-        columns.of_track(counts, facts.artist_counts, facts.album_counts, tracks, offsets, about[:, 4].copy(), next(blocks))
-        columns.of_overlap(artists, read_only(facts.albums), *pairs, next(blocks))
-        columns.of_company(read_only(facts.postings), read_only(facts.offsets), *pairs, next(blocks))
+        pair_kernels.of_track(counts, facts.artist_counts, facts.album_counts, tracks, offsets, about[:, 4].copy(), next(blocks))
+        pair_kernels.of_overlap(artists, read_only(facts.albums), *pairs, next(blocks))
+        pair_kernels.of_company(read_only(facts.postings), read_only(facts.offsets), *pairs, next(blocks))

@@ -27,7 +27,7 @@ import pyarrow as pa
 
 from features.dataset import replaced_whole
 from features.domain import SegueError
-from features.pool import cores, done_by_processes
+from features.processes import cores, done_by_processes
 
 Indices = npt.NDArray[np.int64]
 Random = np.random.Generator

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from stages.past import Reached, State, Steps
+from stages.resume import Checkpoint, CheckpointStore, State
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def _value(array: np.ndarray) -> torch.Tensor | int:
     return int(array) if array.ndim == 0 and np.issubdtype(array.dtype, np.integer) else torch.tensor(array)
 
 
-def epochs_left(planned: range, seed: int, state: TrainingState, steps: Steps) -> Iterator[tuple[int, np.random.Generator]]:
+def epochs_left(planned: range, seed: int, state: TrainingState, steps: CheckpointStore) -> Iterator[tuple[int, np.random.Generator]]:
     """Those of the `planned` epochs that no earlier run kept, each with what it may draw from; once the loop's body has made
     one, the `state` is kept."""
     reached = steps.last()
@@ -59,4 +59,4 @@ def epochs_left(planned: range, seed: int, state: TrainingState, steps: Steps) -
         state.restore(reached.shared)
     for epoch in range(reached.done if reached else planned.start, planned.stop):
         yield epoch, np.random.default_rng([seed, epoch])
-        steps.keep(Reached(epoch + 1, {}, state.arrays()))
+        steps.keep(Checkpoint(epoch + 1, {}, state.arrays()))

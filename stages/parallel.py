@@ -39,24 +39,24 @@ def shard_bounds(num_rows: int) -> np.ndarray:
     return np.linspace(0, num_rows, num_workers() + 1).astype(np.int64)
 
 
-def sum_over_workers(tensor: torch.Tensor) -> torch.Tensor:
+def all_reduce_sum(tensor: torch.Tensor) -> torch.Tensor:
     """The elementwise sum, in place, the same on every worker."""
     if num_workers() > 1:
         dist.all_reduce(tensor)
     return tensor
 
 
-def descend(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
+def optimizer_step(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
     """One step down the gradient of the sum over the workers of their `loss`, the same step on every worker."""
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     for group in optimizer.param_groups:
         for parameter in group["params"]:
-            sum_over_workers(parameter.grad)
+            all_reduce_sum(parameter.grad)
     optimizer.step()
 
 
-def pass_over(
+def train_epoch(
     order: torch.Tensor, batch_size: int, optimizer: torch.optim.Optimizer, loss_of: Callable[[torch.Tensor, slice], torch.Tensor]
 ) -> float:
     """One step for each batch of the rows `order` (n,); returns the mean loss of a row.
@@ -66,12 +66,12 @@ def pass_over(
     total = torch.zeros(())
     for rows in torch.split(order, batch_size):
         loss = loss_of(rows, slice(*shard(len(rows))))
-        descend(optimizer, loss / len(rows))
+        optimizer_step(optimizer, loss / len(rows))
         total += loss.detach()
-    return float(sum_over_workers(total)) / len(order)
+    return float(all_reduce_sum(total)) / len(order)
 
 
-def share_rows(rows: torch.Tensor, bounds: np.ndarray | None = None) -> torch.Tensor:
+def all_gather_rows(rows: torch.Tensor, bounds: np.ndarray | None = None) -> torch.Tensor:
     """Fills in `rows` (num_rows, dim), of which this worker computed its `shard`, the other workers' shards; or, with `bounds`
     (workers + 1,), those from `bounds[worker]` to before `bounds[worker + 1]`."""
     if num_workers() > 1:
@@ -81,29 +81,29 @@ def share_rows(rows: torch.Tensor, bounds: np.ndarray | None = None) -> torch.Te
     return rows
 
 
-def gathered_rows(own: torch.Tensor, bounds: np.ndarray) -> torch.Tensor:
+def gather_rows(own: torch.Tensor, bounds: np.ndarray) -> torch.Tensor:
     """(num_rows, dim) the rows of all workers, of which `own` is this worker's share of `bounds` (workers + 1,); no second copy
     of them is made."""
     if num_workers() == 1:
         return own
     rows = own.new_empty((int(bounds[-1]), *own.shape[1:]))
     rows[slice(*share_of(bounds))] = own
-    return share_rows(rows, bounds)
+    return all_gather_rows(rows, bounds)
 
 
-def told_by_the_first(tensor: torch.Tensor) -> torch.Tensor:
+def broadcast(tensor: torch.Tensor) -> torch.Tensor:
     """Worker 0's `tensor` on every worker, in place."""
     if num_workers() > 1:
         dist.broadcast(tensor, src=0)
     return tensor
 
 
-def exchanged(parts: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+def all_to_all(parts: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     """What each worker sent to this one, in their order: `parts[i]` (n,) goes to worker i."""
     workers, rank = num_workers(), worker_rank()
     lengths = torch.zeros(workers, workers, dtype=torch.int64)
     lengths[rank] = torch.tensor([len(part) for part in parts])
-    sum_over_workers(lengths)
+    all_reduce_sum(lengths)
     received = [part.new_empty(int(lengths[source, rank])) for source, part in enumerate(parts)]
     received[rank] = parts[rank]
     for distance in range(1, workers):
@@ -121,13 +121,13 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def joined_over_workers(values: torch.Tensor) -> torch.Tensor:
+def all_gather(values: torch.Tensor) -> torch.Tensor:
     """The `values` (n,) of all workers, of which each may hold another number, one worker after the other."""
     if num_workers() == 1:
         return values
     lengths = torch.zeros(num_workers(), dtype=torch.int64)
     lengths[worker_rank()] = len(values)
-    sum_over_workers(lengths)
+    all_reduce_sum(lengths)
     padded = values.new_zeros(int(lengths.max()))
     padded[: len(values)] = values
     gathered = [torch.empty_like(padded) for _ in range(num_workers())]
@@ -135,7 +135,7 @@ def joined_over_workers(values: torch.Tensor) -> torch.Tensor:
     return torch.cat([part[:length] for part, length in zip(gathered, lengths.tolist(), strict=True)])
 
 
-def union_over_workers(ids: torch.Tensor) -> torch.Tensor:
+def all_gather_unique(ids: torch.Tensor) -> torch.Tensor:
     """The sorted distinct ids (int64) that any worker holds."""
-    everything: torch.Tensor = torch.unique(joined_over_workers(torch.unique(ids)))
+    everything: torch.Tensor = torch.unique(all_gather(torch.unique(ids)))
     return everything

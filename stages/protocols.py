@@ -18,7 +18,7 @@ from features.catalog import Catalog
 from features.content import ContentRecipe
 from features.domain import Floats, Queries, Retrieved, SegueError
 from features.interactions import Interactions
-from stages.past import FRESH, Past
+from stages.resume import FROM_SCRATCH, TrainingContext
 
 Report = Callable[[str, float, Mapping[str, float]], None]
 """Called with (phase, share done in 0…1, figures such as the loss); how it is shown is the caller's business."""
@@ -39,7 +39,7 @@ def named(report: Report, source: str) -> Report:
 
 
 @dataclass(frozen=True)
-class Visible:
+class TrainingData:
     """All that a retriever may learn from: what is visible of every playlist, and what is known of every track.
 
     There is no door from here to a held-out track: `features.split` builds the visible interactions, and nothing
@@ -55,7 +55,7 @@ class Visible:
     """(num_content_features,) what its columns are, as `features.content` names them; without names each is a feature of its own."""
     serves: bool = True
     """Whether what is fitted will answer requests, so that the choice of its index is worth measuring."""
-    past: Past = FRESH
+    past: TrainingContext = FROM_SCRATCH
     """What an earlier fit of this one source left to go on from."""
 
     @classmethod
@@ -104,7 +104,7 @@ class NoSpace:
 class RetrieverRecipe(Protocol):
     """How to train one source."""
 
-    def fit(self, visible: Visible, report: Report = silent) -> Retriever: ...
+    def fit(self, visible: TrainingData, report: Report = silent) -> Retriever: ...
 
     def open(self, folder: Path, num_tracks: int) -> Retriever:
         """What a source of this recipe saved into `folder`, its large arrays mapped into memory."""

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, settings
 
 from features.domain import NO_TRACK, Candidates, Floats, Ints, Queries, Query, Retrieved, SegueError
 from stages.protocols import Retriever, RetrieverRecipe
-from stages.retrieve.index import Index, IndexRecipe
+from stages.retrieve.index.recipe import Index, IndexRecipe
 from tests import oracles, worlds
 from tests.worlds import Checkerboard
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stages.past import Reached
+from stages.resume import Checkpoint
 
 
 class CutOffError(Exception):
@@ -20,13 +20,13 @@ class Remembered:
 
     cut_off_after: int | None = None
     """So many more steps are kept before the fit is cut off."""
-    kept: Reached | None = None
+    kept: Checkpoint | None = None
 
-    def last(self) -> Reached | None:
+    def last(self) -> Checkpoint | None:
         return self.kept
 
-    def keep(self, reached: Reached) -> None:
-        self.kept = Reached(reached.done, _frozen(reached.own), _frozen(reached.shared))
+    def keep(self, reached: Checkpoint) -> None:
+        self.kept = Checkpoint(reached.done, _frozen(reached.own), _frozen(reached.shared))
         if self.cut_off_after is not None:
             self.cut_off_after -= 1
             if self.cut_off_after == 0:

@@ -16,22 +16,22 @@ import numpy as np
 import polars as pl
 
 from engine.config import CandidatesConfig, Config, ExamplesConfig, SourcesConfig
-from engine.fit import train
 from engine.model import Trained
 from engine.pipeline import Pipeline, second_stage
+from engine.train.plan import train
 from features.catalog import Catalog
 from features.dataset import Dataset
 from features.domain import Candidates, Floats, Ints, Queries, Query
 from features.interactions import Interactions
 from features.schema import CATALOG, PLAYLISTS
 from features.vocabulary import Vocabulary
-from stages.protocols import Retriever, Visible
+from stages.protocols import Retriever, TrainingData
 from stages.rank.lambdamart import LambdaMartRecipe
-from stages.retrieve.als import AlsRecipe
-from stages.retrieve.autoencoder import AutoencoderRecipe
-from stages.retrieve.contractive import ContractiveRecipe
-from stages.retrieve.index import IndexRecipe
-from stages.retrieve.related import RelatedRecipe
+from stages.retrieve.als.model import AlsRecipe
+from stages.retrieve.autoencoder.model import AutoencoderRecipe
+from stages.retrieve.catalogue.related_artists import RelatedRecipe
+from stages.retrieve.content.contractive import ContractiveRecipe
+from stages.retrieve.index.recipe import IndexRecipe
 
 PARITIES = ("even", "odd")
 WORDS = (("drive", "gym", "rain"), ("sunday", "kitchen", "party"))
@@ -94,10 +94,10 @@ def catalog(num_tracks: int, **columns: Sequence[Any]) -> Catalog:
 
 def visible(
     held: Interactions, described: Catalog | None = None, content: Floats | None = None, seed: int = 0, names: tuple[str, ...] = ()
-) -> Visible:
+) -> TrainingData:
     """What may be learned from; without more said, nothing is known of a track but who holds it."""
     nothing = np.empty((held.num_tracks, 0), np.float32)
-    return Visible(held, described or catalog(held.num_tracks), nothing if content is None else content, seed, names)
+    return TrainingData(held, described or catalog(held.num_tracks), nothing if content is None else content, seed, names)
 
 
 def dataset(held: Interactions, described: Catalog | None = None, challenge: Iterable[int] = ()) -> Dataset:
@@ -120,7 +120,7 @@ def dataset(held: Interactions, described: Catalog | None = None, challenge: Ite
 class Checkerboard:
     """`num_held` tracks that playlists hold, then some that nobody holds."""
 
-    visible: Visible
+    visible: TrainingData
     num_held: int
 
     @property
@@ -142,7 +142,7 @@ class Checkerboard:
         """The share of `questions()` whose first answer (q,) is of their parity; NO_TRACK is of none."""
         return float(np.mean((first >= 0) & (first % 2 == np.arange(len(first)) % 2)))
 
-    def but(self, **changes: Any) -> Visible:
+    def but(self, **changes: Any) -> TrainingData:
         """What is visible of it, with some of it changed."""
         return replace(self.visible, **changes)
 

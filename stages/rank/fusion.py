@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from features.compiled import compiled
 from features.domain import Candidates, Floats, Ints
+from features.jit import compiled
 
 DAMPING = 60.0
 """k of the paper: how little a source's first ranks differ."""

@@ -20,10 +20,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from features.domain import Floats, SegueError
-from stages.past import FORGOTTEN, Reached, Steps
 from stages.protocols import Report, silent
 from stages.rank.examples import Examples
 from stages.rank.trees import Trees, line
+from stages.resume import NO_CHECKPOINTS, Checkpoint, CheckpointStore
 
 FILE = "ranker.txt"
 LAST_LINE = "pandas_categorical:null"
@@ -55,7 +55,7 @@ class LambdaMartRecipe(BaseModel):
         threads: int,
         network: Mapping[str, Any] | None = None,
         report: Report = silent,
-        steps: Steps = FORGOTTEN,
+        steps: CheckpointStore = NO_CHECKPOINTS,
     ) -> LambdaMart:
         """`network`: LightGBM's own parameters that join several workers, each with its share of the groups. A step is a tree;
         who goes on from `steps` gets the very trees of an undisturbed run."""
@@ -79,7 +79,7 @@ class LambdaMartRecipe(BaseModel):
             booster = lightgbm.train(parameters, data, count, callbacks=[self._progress(report, first)])
             connected = connected or booster
             text = _joined(text, booster.model_to_string())
-            steps.keep(Reached(first + count, {}, {"text": np.frombuffer(text.encode(), np.uint8)}))
+            steps.keep(Checkpoint(first + count, {}, {"text": np.frombuffer(text.encode(), np.uint8)}))
         if network and connected:
             connected.free_network()
         return LambdaMart(text, threads)
@@ -113,7 +113,7 @@ class LambdaMartRecipe(BaseModel):
         return show
 
 
-def _kept(reached: Reached | None) -> tuple[int, str]:
+def _kept(reached: Checkpoint | None) -> tuple[int, str]:
     """How many trees there are, and their text."""
     return (reached.done, reached.shared["text"].tobytes().decode()) if reached else (0, "")
 

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from numba.cpython.unsafe.numbers import trailing_zeros
 
-from features.compiled import compiled
 from features.domain import Floats, Ints, SegueError
+from features.jit import compiled
 
 Doubles = npt.NDArray[np.float64]
 Words = npt.NDArray[np.uint32]

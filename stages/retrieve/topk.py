@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from features.domain import NO_TRACK, Floats, Ints, Queries, Retrieved
-from stages.retrieve import loops
+from stages.retrieve import search_kernels
 
 
 def empty(num_queries: int, n: int) -> Retrieved:
@@ -20,18 +20,18 @@ def empty(num_queries: int, n: int) -> Retrieved:
 
 def best(tracks: Ints, scores: Floats, n: int) -> tuple[Ints, Floats]:
     """The best `n` of `tracks` (m,) by `scores` (m,): descending, ties by ascending track index; `n` may exceed m."""
-    return loops.best(tracks, scores, n)
+    return search_kernels.best(tracks, scores, n)
 
 
 def top_of_order(order: Ints, scores: Floats, queries: Queries, n: int) -> Retrieved:
     """The first `n` of one and the same `order` (m,) for every query, with the `scores` (m,) that made it."""
     result = empty(len(queries), n)
     for i in range(len(queries)):
-        loops.write(order, scores, np.sort(queries.excluded(i)), result.tracks[i], result.scores[i])
+        search_kernels.write(order, scores, np.sort(queries.excluded(i)), result.tracks[i], result.scores[i])
     return result
 
 
 def put(result: Retrieved, i: int, tracks: Ints, scores: Floats, excluded: Ints) -> None:
     """Writes the best of `tracks` that are not `excluded` into row `i`."""
     tracks, scores = best(tracks, scores, result.tracks.shape[1] + len(excluded))
-    loops.write(tracks, scores, np.sort(excluded), result.tracks[i], result.scores[i])
+    search_kernels.write(tracks, scores, np.sort(excluded), result.tracks[i], result.scores[i])

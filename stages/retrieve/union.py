@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from features.compiled import compiled
 from features.domain import Candidates, Floats, Ints, Offsets, Retrieved
+from features.jit import compiled
 
 DIGIT = 11
 """Bits of a track index that one pass of the sort looks at."""

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from features.arrays import load_array, save_array
 from features.domain import Floats
+from features.npy import load_array, save_array
 
 FILE = "track_vectors.npy"
 

@@ -10,8 +10,8 @@ import pytest
 
 from benchmarks import contractive, genre
 from features.domain import NO_TRACK, Retrieved
-from stages.retrieve.contractive import ContractiveRecipe
-from stages.retrieve.cosine import CosineRecipe
+from stages.retrieve.content.contractive import ContractiveRecipe
+from stages.retrieve.content.cosine import CosineRecipe
 
 
 @pytest.fixture

@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 
 from engine.config import CandidatesConfig, Config, ExamplesConfig, SourcesConfig
-from engine.fit import train
 from engine.model import Model, open_model, save_model
-from engine.serve import ENVIRONMENT
+from engine.serve.app import ENVIRONMENT
+from engine.train.plan import train
 from features.dataset import Dataset
 from features.ingest import ingest
 from features.synthetic import write_world
 from stages.rank.lambdamart import LambdaMartRecipe
-from stages.retrieve.als import AlsRecipe
-from stages.retrieve.autoencoder import AutoencoderRecipe
-from stages.retrieve.contractive import ContractiveRecipe
-from stages.retrieve.related import RelatedRecipe
+from stages.retrieve.als.model import AlsRecipe
+from stages.retrieve.autoencoder.model import AutoencoderRecipe
+from stages.retrieve.catalogue.related_artists import RelatedRecipe
+from stages.retrieve.content.contractive import ContractiveRecipe
 from tests.command_line import Segue
 
 os.environ.update(ENVIRONMENT)  # read by the whole cluster, so before any test starts one

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from engine import artifact as module
 from engine.artifact import MANIFEST, Artifact, ArtifactWriter, Description, Source, open_artifact
-from features.arrays import load_array, save_array
 from features.domain import SegueError
+from features.npy import load_array, save_array
 
 T = TypeVar("T")
 

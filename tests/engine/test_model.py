@@ -15,8 +15,8 @@ import pytest
 import scipy.sparse as sp
 
 from engine import artifact as artifact_module
-from engine import describe
 from engine.artifact import MANIFEST, open_artifact
+from engine.cli import describe
 from engine.model import (
     KnownPlaylists,
     Model,

@@ -9,7 +9,7 @@ import pytest
 
 from engine.config import PRESETS, Config, SourcesConfig, presets, read_config
 from engine.model import open_model
-from engine.train import train
+from engine.train.launch import train
 from features.domain import NO_TRACK, SegueError
 from tests import worlds
 from tests.engine.conftest import TINY

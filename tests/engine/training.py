@@ -10,10 +10,10 @@ from engine.config import Config, ExamplesConfig, SourcesConfig
 from features.ingest import ingest
 from features.synthetic import write_world
 from stages.rank.lambdamart import LambdaMartRecipe
-from stages.retrieve.als import AlsRecipe
-from stages.retrieve.autoencoder import AutoencoderRecipe
-from stages.retrieve.contractive import ContractiveRecipe
-from stages.retrieve.related import RelatedRecipe
+from stages.retrieve.als.model import AlsRecipe
+from stages.retrieve.autoencoder.model import AutoencoderRecipe
+from stages.retrieve.catalogue.related_artists import RelatedRecipe
+from stages.retrieve.content.contractive import ContractiveRecipe
 
 SOURCES = SourcesConfig(
     als=AlsRecipe(dim=16, sweeps=4),

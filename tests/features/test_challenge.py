@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine import metrics
+from engine.evaluate import metrics
 from features.challenge import NO_CATEGORY, read_challenge, read_truth
 from features.domain import NO_TRACK, Ranking, SegueError
 from features.vocabulary import Vocabulary

@@ -15,7 +15,7 @@ from features import ingest as module
 from features.dataset import MANIFEST_FILE, Dataset
 from features.domain import NO_TRACK, SegueError
 from features.ingest import ingest
-from features.sources import pieces
+from features.readers import pieces
 from tests.features.conftest import playlist, slice_text
 
 

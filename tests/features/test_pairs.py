@@ -52,7 +52,7 @@ def plain_queries(draw: st.DrawFn, answering: frozenset[str]) -> PlainQuery:
 
 
 @dataclass(frozen=True)
-class Asked:
+class ResolvedQuery:
     """The same twice: plainly, and as the program has it."""
 
     world: PlainWorld
@@ -61,12 +61,12 @@ class Asked:
     queries: Queries
     candidates: Candidates
 
-    def alone(self, i: int) -> Asked:
+    def alone(self, i: int) -> ResolvedQuery:
         return asked_of(self.world, [self.plain[i]])
 
 
 @st.composite
-def asked(draw: st.DrawFn) -> Asked:
+def asked(draw: st.DrawFn) -> ResolvedQuery:
     answering = draw(st.frozensets(st.sampled_from(SOURCES), min_size=1))
     return asked_of(draw(plain_worlds()), draw(st.lists(plain_queries(answering), max_size=4)) or [draw(plain_queries(answering))])
 
@@ -85,7 +85,7 @@ def features_of(world: PlainWorld, facts: Facts | None = None) -> PairFeatures:
     return PairFeatures(facts or facts_of(world), SOURCES, spaces)
 
 
-def asked_of(world: PlainWorld, plain: list[PlainQuery]) -> Asked:
+def asked_of(world: PlainWorld, plain: list[PlainQuery]) -> ResolvedQuery:
     rows = [sorted({track for of_source in query.proposed.values() for track in of_source}) for query in plain]
     entries = [(query, track) for query, row in zip(plain, rows, strict=True) for track in row]
     answering = plain[0].proposed
@@ -98,12 +98,12 @@ def asked_of(world: PlainWorld, plain: list[PlainQuery]) -> Asked:
         {name: np.array([query.searched[name] for query in plain], np.float32) for name in plain[0].searched},
     )
     queries = worlds.queries(*(worlds.query(*query.seeds, title=query.title) for query in plain))
-    return Asked(world, plain, features_of(world), queries, candidates)
+    return ResolvedQuery(world, plain, features_of(world), queries, candidates)
 
 
 @QUICK
 @given(what=asked())
-def test_every_feature_is_what_the_oracle_says(what: Asked) -> None:
+def test_every_feature_is_what_the_oracle_says(what: ResolvedQuery) -> None:
     computed = what.features.compute(what.queries, what.candidates)
     assert (computed.shape, computed.dtype) == ((len(what.candidates.tracks), len(what.features.names)), np.float32)
     for row, track, i in zip(computed, what.candidates.tracks.tolist(), what.candidates.query_of().tolist(), strict=True):
@@ -115,7 +115,7 @@ def test_every_feature_is_what_the_oracle_says(what: Asked) -> None:
 
 @QUICK
 @given(what=asked())
-def test_a_query_has_the_same_features_whoever_else_asks(what: Asked) -> None:
+def test_a_query_has_the_same_features_whoever_else_asks(what: ResolvedQuery) -> None:
     together = what.features.compute(what.queries, what.candidates)
     for i in range(len(what.plain)):
         alone = what.alone(i)
@@ -125,7 +125,7 @@ def test_a_query_has_the_same_features_whoever_else_asks(what: Asked) -> None:
 
 @QUICK
 @given(what=asked())
-def test_a_source_that_did_not_answer_is_nan_in_its_own_columns(what: Asked) -> None:
+def test_a_source_that_did_not_answer_is_nan_in_its_own_columns(what: ResolvedQuery) -> None:
     computed = what.features.compute(what.queries, what.candidates)
     for source in set(SOURCES) - set(what.candidates.sources):
         silent = [i for i, name in enumerate(what.features.names) if name.startswith(f"{source}.") and "seed" not in name]
@@ -135,7 +135,7 @@ def test_a_source_that_did_not_answer_is_nan_in_its_own_columns(what: Asked) -> 
 
 @QUICK
 @given(what=asked())
-def test_saved_and_opened_facts_give_the_same_features(tmp_path: Path, what: Asked) -> None:
+def test_saved_and_opened_facts_give_the_same_features(tmp_path: Path, what: ResolvedQuery) -> None:
     what.features.facts.save(tmp_path)
     opened = features_of(what.world, Facts.open(tmp_path))
     before, after = (features.compute(what.queries, what.candidates) for features in (what.features, opened))
@@ -144,7 +144,7 @@ def test_saved_and_opened_facts_give_the_same_features(tmp_path: Path, what: Ask
 
 @QUICK
 @given(what=asked())
-def test_what_is_asked_is_not_modified(what: Asked) -> None:
+def test_what_is_asked_is_not_modified(what: ResolvedQuery) -> None:
     before = what.candidates.tracks.copy(), what.candidates.ranks.copy(), what.queries.seeds.copy()
     what.features.compute(what.queries, what.candidates)
     np.testing.assert_array_equal(what.candidates.tracks, before[0])

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from stages.epochs import TrainingState, epochs_left
-from stages.past import FORGOTTEN, Past, Steps
-from stages.protocols import Retriever, RetrieverRecipe, Visible
-from stages.retrieve.autoencoder import AutoencoderRecipe
-from stages.retrieve.contractive import ContractiveRecipe
-from stages.retrieve.factorization import FactorizationRecipe
-from stages.retrieve.transformer import TransformerRecipe
+from stages.protocols import Retriever, RetrieverRecipe, TrainingData
+from stages.resume import NO_CHECKPOINTS, CheckpointStore, TrainingContext
+from stages.retrieve.autoencoder.model import AutoencoderRecipe
+from stages.retrieve.content.contractive import ContractiveRecipe
+from stages.retrieve.content.transformer import TransformerRecipe
+from stages.retrieve.factorization.model import FactorizationRecipe
 from tests.contracts import board
 from tests.steps import CutOffError, Remembered
 
@@ -29,8 +29,8 @@ RECIPES: dict[str, RetrieverRecipe] = {
 }
 
 
-def with_steps(visible: Visible, steps: Steps) -> Visible:
-    return replace(visible, past=Past(steps))
+def with_steps(visible: TrainingData, steps: CheckpointStore) -> TrainingData:
+    return replace(visible, past=TrainingContext(steps))
 
 
 def assert_same(one: Retriever, other: Retriever) -> None:
@@ -99,7 +99,7 @@ def test_a_kept_state_is_not_what_is_learned_in() -> None:
 
 def test_every_epoch_draws_from_a_generator_of_its_own() -> None:
     def drawn(planned: range, seed: int) -> dict[int, float]:
-        return {epoch: random.random() for epoch, random in epochs_left(planned, seed, TrainingState({}, []), FORGOTTEN)}
+        return {epoch: random.random() for epoch, random in epochs_left(planned, seed, TrainingState({}, []), NO_CHECKPOINTS)}
 
     whole = drawn(range(4), seed=1)
     assert len(set(whole.values())) == 4

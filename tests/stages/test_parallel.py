@@ -85,9 +85,9 @@ def test_sums_and_unions_are_of_all_workers(together: list[dict[str, np.ndarray]
 def test_one_process_needs_no_group() -> None:
     assert (parallel.num_workers(), parallel.worker_rank(), parallel.shard(5)) == (1, 0, (0, 5))
     values = torch.arange(3.0)
-    assert parallel.sum_over_workers(values) is values
-    assert parallel.share_rows(values) is values
-    assert parallel.union_over_workers(torch.tensor([5, 2, 5])).tolist() == [2, 5]
+    assert parallel.all_reduce_sum(values) is values
+    assert parallel.all_gather_rows(values) is values
+    assert parallel.all_gather_unique(torch.tensor([5, 2, 5])).tolist() == [2, 5]
 
 
 @QUICK

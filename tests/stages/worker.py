@@ -16,14 +16,14 @@ import torch
 import torch.distributed as dist
 
 from stages import parallel
-from stages.past import Past
 from stages.protocols import RetrieverRecipe
-from stages.retrieve.als import AlsRecipe
-from stages.retrieve.autoencoder import AutoencoderRecipe
-from stages.retrieve.contractive import ContractiveRecipe
-from stages.retrieve.factorization import FactorizationRecipe
-from stages.retrieve.index import IndexRecipe
-from stages.retrieve.transformer import TransformerRecipe
+from stages.resume import TrainingContext
+from stages.retrieve.als.model import AlsRecipe
+from stages.retrieve.autoencoder.model import AutoencoderRecipe
+from stages.retrieve.content.contractive import ContractiveRecipe
+from stages.retrieve.content.transformer import TransformerRecipe
+from stages.retrieve.factorization.model import FactorizationRecipe
+from stages.retrieve.index.recipe import IndexRecipe
 from tests import worlds
 from tests.steps import CutOffError, Remembered
 
@@ -67,7 +67,7 @@ def resumed() -> dict[str, np.ndarray]:
     found = {}
     for name in IN_EPOCHS:
         steps = Remembered(cut_off_after=2)
-        visible = replace(small_board().visible, past=Past(steps))
+        visible = replace(small_board().visible, past=TrainingContext(steps))
         with suppress(CutOffError):
             RECIPES[name].fit(visible)
         found[f"{name} resumed"] = RECIPES[name].fit(visible).track_vectors
@@ -81,11 +81,11 @@ def collectives() -> dict[str, np.ndarray]:
         start, stop = parallel.shard(rows)
         shared = torch.full((rows, 2), -1.0)
         shared[start:stop] = torch.arange(start, stop, dtype=torch.float32)[:, None]
-        found[f"rows {rows}"] = parallel.share_rows(shared).numpy()
-    found["sum"] = parallel.sum_over_workers(torch.tensor([1.0, float(rank)])).numpy()
-    found["union"] = parallel.union_over_workers(torch.arange(rank, 3 + 2 * rank)).numpy()
-    found["union of few"] = parallel.union_over_workers(torch.full((rank,), 7)).numpy()  # the first has none
-    found["union of none"] = parallel.union_over_workers(torch.empty(0, dtype=torch.int64)).numpy()
+        found[f"rows {rows}"] = parallel.all_gather_rows(shared).numpy()
+    found["sum"] = parallel.all_reduce_sum(torch.tensor([1.0, float(rank)])).numpy()
+    found["union"] = parallel.all_gather_unique(torch.arange(rank, 3 + 2 * rank)).numpy()
+    found["union of few"] = parallel.all_gather_unique(torch.full((rank,), 7)).numpy()  # the first has none
+    found["union of none"] = parallel.all_gather_unique(torch.empty(0, dtype=torch.int64)).numpy()
     found["workers"] = np.array([parallel.num_workers()])
     return found
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.past import Reached
 from stages.rank.examples import Examples
 from stages.rank.lambdamart import LambdaMartRecipe
+from stages.resume import Checkpoint
 from tests.side_by_side import run_side_by_side
 from tests.steps import CutOffError, Remembered
 
@@ -29,7 +29,7 @@ def main(rank: int, ports: list[int], folder: Path, cut_off_after: int) -> None:
     steps = Remembered(cut_off_after or None)
     if kept.exists():
         with np.load(kept) as arrays:
-            steps.kept = Reached(int(arrays["done"]), {}, {"text": arrays["text"]})
+            steps.kept = Checkpoint(int(arrays["done"]), {}, {"text": arrays["text"]})
     try:
         text = RECIPE.fit(_examples(rank), 1, 1, network, steps=steps).text
         (folder / f"{rank}.txt").write_text(text)

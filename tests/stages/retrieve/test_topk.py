@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.domain import NO_TRACK
-from stages.retrieve import loops, topk
+from stages.retrieve import search_kernels, topk
 from tests import oracles, worlds
 from tests.contracts import QUICK
 
@@ -25,7 +25,7 @@ def test_the_best_are_those_of_a_sorted_list(scored: dict[int, float], n: int, s
 @QUICK
 @given(scores=st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), max_size=30), n=st.integers(1, 40))
 def test_the_floor_is_reached_by_as_many_as_wanted_and_few_more(scores: list[float], n: int) -> None:
-    found = loops.floor(np.array(scores, np.float32), n)
+    found = search_kernels.floor(np.array(scores, np.float32), n)
     assert sum(score >= found for score in scores) >= min(n, len(scores))
     if found > -np.inf:
         nth = sorted(scores)[-n]

@@ -1,0 +1,1 @@
+"""Between a person's words and the model's numbers. No network."""

@@ -1,0 +1,109 @@
+"""`segue demo`: the whole job on a small synthetic world, from files to recommendations fetched over HTTP.
+
+Input: nothing. Output: what each step made, on the terminal; the files only if a folder to keep them in is named.
+Every step is the function behind the command of the same name.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from engine.cli.console import show, show_rows, shown_progress
+from engine.config import Config, SourcesConfig
+from engine.evaluate.report import category_table, compare, report, table
+from engine.model import open_model
+from engine.serve.app import ENVIRONMENT, running_service
+from features.challenge import read_challenge, read_truth
+from features.ingest import ingest
+from features.synthetic import write_world
+from stages.rank.lambdamart import LambdaMartRecipe
+from stages.retrieve.als.model import AlsRecipe
+from stages.retrieve.autoencoder.model import AutoencoderRecipe
+
+PLAYLISTS, TRACKS, SEED = 3_000, 6_000, 0
+REQUEST_TIMEOUT_S = 30.0
+SMALL = Config(
+    alternatives={},
+    sources=SourcesConfig(als=AlsRecipe(dim=64, sweeps=8), autoencoder=AutoencoderRecipe(dim=64)),
+    ranker=LambdaMartRecipe(trees=100),
+)
+"""The default settings, made small enough for a small world."""
+
+Say = Callable[[str], None]
+
+
+def demo(folder: Path, say: Say) -> None:
+    """Does it all below `folder`; servers and workers it starts are stopped before it returns."""
+    os.environ.update({name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()})  # before Ray is imported
+    world, dataset, artifact = folder / "world", folder / "dataset", folder / "artifact"
+    say(f"\n1. A world: {PLAYLISTS} playlists over {TRACKS} tracks, written to {world}")
+    with shown_progress() as progress:
+        write_world(world, PLAYLISTS, TRACKS, SEED, progress)
+    say("\n2. Ingest")
+    with shown_progress() as progress:
+        summary = ingest([world / "mpd.zip"], dataset, world / "audio_features.parquet", [world / "challenge.json"], progress)
+    show("ingested", {name.replace("_", " "): value for name, value in vars(summary).items()})
+    say("\n3. Train both stages with Ray Train")
+    _train(dataset, artifact)
+    say("\n4. Evaluate on playlists whose end was hidden")
+    _evaluate(artifact, world)
+    say("\n5. Serve with Ray Serve, which takes half a minute to start, and ask over HTTP")
+    with running_service(artifact, "composed", _free_port()) as url:
+        _ask(url, world / "challenge.json", say)
+    say("\nDone. The same with your own playlists: see README.md")
+
+
+def _train(dataset: Path, artifact: Path) -> None:
+    from engine.train.launch import train
+
+    with shown_progress() as progress:
+        manifest = train(dataset, artifact, SMALL, workers=1, report=progress)
+    show("artifact", {"version": manifest.version, "sources": ", ".join(manifest.sources), "pair features": len(manifest.feature_names)})
+
+
+def _evaluate(artifact: Path, world: Path) -> None:
+    model = open_model(artifact)
+    asked = read_challenge(world / "challenge.json", model.names.vocabulary)
+    hidden = read_truth(world / "truth.parquet", asked.pids, model.names.vocabulary)
+    with shown_progress() as progress:
+        comparison = compare(model.pipeline, asked.queries, hidden.qrels, progress)
+    result = report(comparison, hidden.qrels, hidden.categories, len(model.names.vocabulary))
+    show_rows("every list", *table(result))
+    show_rows("the ranker by category", *category_table(result))
+    show("what the ranker was given", {"recall ceiling": result["recall_ceiling"]["value"]})
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _ask(url: str, challenge: Path, say: Say) -> None:
+    """Continues the first playlist with a title and five seed tracks."""
+    playlists: list[dict[str, Any]] = json.loads(challenge.read_text(encoding="utf-8"))["playlists"]
+    asked = next(playlist for playlist in playlists if playlist.get("name") and len(playlist["tracks"]) == 5)
+    seeds = asked["tracks"]
+    say(f"POST {url}/v1/recommend: the playlist {asked['name']!r} with {', '.join(_named(track) for track in seeds)}")
+    body = {"tracks": [track["track_uri"] for track in seeds], "title": asked["name"], "k": 10}
+    response = httpx.post(f"{url}/v1/recommend", json=body, timeout=REQUEST_TIMEOUT_S)
+    response.raise_for_status()
+    rows = [
+        [place, track["title"], track["artist"], _sources(track["sources"])] for place, track in enumerate(response.json()["tracks"], 1)
+    ]
+    show_rows("what comes next", ["rank", "title", "artist", "proposed by (at rank)"], rows)
+
+
+def _named(track: dict[str, Any]) -> str:
+    return f"{track['track_name']} ({track['artist_name']})"
+
+
+def _sources(ranks: dict[str, int]) -> str:
+    return ", ".join(f"{source} {rank}" for source, rank in ranks.items())

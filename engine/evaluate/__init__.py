@@ -1,0 +1,1 @@
+"""How good a model is, and batch answers to be judged."""

@@ -1,0 +1,78 @@
+"""The state of a source that is being fitted, in the run's files: so that a fit goes on from its last sweep or epoch.
+
+Input: what each worker reached after a step. Output: the same, when the fit is started again. Two states of a phase are there
+at most, the last and the one before it: a worker may have been killed before it kept what the others had kept already.
+Knows no recipe.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file, save_file
+
+from engine.train.run_store import Run
+from stages import parallel
+from stages.resume import Checkpoint, State
+
+OWN, SHARED, STEP = "own.safetensors", "shared.safetensors", "step.txt"
+PLACES = 2
+NEVER = -1
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The steps of one phase of a run, as `stages.resume.CheckpointStore` wants them."""
+
+    run: Run
+    phase: str
+
+    def last(self) -> Checkpoint | None:
+        own = [self._step(place) for place in range(PLACES)]
+        of_workers = parallel.all_gather(torch.tensor(own)).numpy().reshape(-1, PLACES)
+        on_all = [step for step in own if step != NEVER and (of_workers == step).any(axis=1).all()]
+        if not on_all:
+            return None
+        done = max(on_all)
+        return Checkpoint(done, self._load(done, parallel.worker_rank(), OWN), self._load(done, 0, SHARED))
+
+    def keep(self, reached: Checkpoint) -> None:
+        rank = parallel.worker_rank()
+        with self.run.keep(self._place(reached.done, rank), durable=False) as folder:
+            save_file(_plain(reached.own), folder / OWN)
+            if rank == 0:
+                save_file(_plain(reached.shared), folder / SHARED)
+            (folder / STEP).write_text(str(reached.done), encoding="ascii")
+
+    def drop(self) -> None:
+        """Of this worker; the phase is finished."""
+        for place in range(PLACES):
+            self.run.drop(self._place(place, parallel.worker_rank()))
+
+    def _place(self, step: int, rank: int) -> str:
+        return f"{self.phase} steps/{rank}/{step % PLACES}"
+
+    def _step(self, place: int) -> int:
+        """The step this worker kept there, NEVER if none, or none that is whole."""
+        rank = parallel.worker_rank()
+        phase = self._place(place, rank)
+        if not self.run.has(phase):
+            return NEVER
+        try:
+            for file in (OWN, SHARED)[: 2 if rank == 0 else 1]:
+                with safe_open(self.run.path(phase) / file, "numpy"):  # compares the file's length with what its head says
+                    pass
+            return int((self.run.path(phase) / STEP).read_text(encoding="ascii"))
+        except (SafetensorError, ValueError):
+            return NEVER
+
+    def _load(self, done: int, rank: int, file: str) -> State:
+        return load_file(self.run.path(self._place(done, rank)) / file)
+
+
+def _plain(state: State) -> dict[str, np.ndarray]:
+    """A view that is not contiguous would be saved in another order than it is read in."""
+    return {name: np.ascontiguousarray(array) for name, array in state.items()}

@@ -1,0 +1,41 @@
+"""What a source is worth: the nDCG of what it says by itself.
+
+Input: trained sources, queries and their qrels. Output: one number a source, and the weights of the fusion made of them.
+With a torch process group each worker asks its share of the queries, and all come to the same. Knows no file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+
+from engine.evaluate import metrics
+from engine.pipeline import alone
+from features.domain import Qrels, Queries
+from stages import parallel
+from stages.protocols import Retriever
+from stages.rank.fusion import Fusion
+
+LONG_LIST = 500
+"""The longest list that can be asked for, and the one that is judged."""
+
+
+def weigh(sources: Mapping[str, Retriever], queries: Queries, qrels: Qrels) -> Fusion:
+    """Each source weighs as much as its own nDCG, so that a weak source cannot outvote a strong one."""
+    found = {name: mean_ndcg(source, queries, qrels) for name, source in sources.items()}
+    best = max(found.values()) or 1.0
+    return Fusion({name: value / best for name, value in found.items()})
+
+
+def mean_ndcg(source: Retriever, queries: Queries, qrels: Qrels) -> float:
+    """Over all queries; the same number however many workers there are, 1 where nothing is asked."""
+    if not len(queries):
+        return 1.0
+    start, stop = parallel.shard(len(queries))
+    values = torch.zeros(len(queries), dtype=torch.float64)
+    if start < stop:
+        ranking = alone(source, queries.part(start, stop), LONG_LIST)
+        values[start:stop] = torch.from_numpy(metrics.ndcg(metrics.judge(ranking, qrels.part(start, stop)), LONG_LIST))
+    return float(np.mean(parallel.all_reduce_sum(values).numpy()))

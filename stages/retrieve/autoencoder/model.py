@@ -1,0 +1,136 @@
+"""Autoencoders over interactions, regular or variational, with or without content; their decoder rows are the track vectors.
+
+Input: who holds what and, for a hybrid, the content matrix. Output: track vectors with their biases, and an encoder that
+turns any seed set into a query vector in the same space. The variational one is that of Liang, Krishnan, Hoffman and
+Jebara, "Variational Autoencoders for Collaborative Filtering" (2018): multinomial likelihood, annealed KL. The regular one
+is without noise and KL: what it must restore is the playlist of which a part is shown, so both are denoising.
+
+What differs makes them fit for millions of tracks and few playlists. The softmax runs over a sample of the tracks
+(`stages.retrieve.training.sampled_softmax`), so that no playlists x tracks matrix exists. Encoder and decoder share their rows, which begin
+as the leading directions of the interactions. In a hybrid the row of a track is its own part and a linear map of its
+content; the sum is kept, so the trained thing needs no content, and a track that nobody holds still has an input.
+What the encoder is shown is what requests hold: first tracks, random ones, sometimes none.
+Knows no title and no Ray.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from features.domain import Floats, Queries, Retrieved, SegueError
+from stages.protocols import Report, TrainingData, require_finite, silent
+from stages.retrieve.index.recipe import Index, IndexRecipe
+from stages.retrieve.index.selection import with_chosen_index
+from stages.retrieve.vectors import open_vectors, save_vectors
+
+LAYERS = "layers.safetensors"
+
+
+class AutoencoderRecipe(BaseModel):
+    """Kind, size, length and noise of the training."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["autoencoder"] = "autoencoder"
+    variant: Literal["regular", "variational"] = "variational"
+    content: bool = False
+    """Hybrid: the content of the tracks joins encoder and decoder."""
+    dim: int = Field(128, ge=1, le=4096)
+    epochs: int = Field(6, ge=1)
+    batch_size: int = Field(256, ge=1)
+    learning_rate: float = Field(0.005, gt=0)
+    negatives: int = Field(4_000, ge=1)
+    """Tracks drawn per step beside those the batch holds."""
+    kl_weight: float = Field(0.2, ge=0)
+    """Variational only: the weight of the KL term once annealed; reached after half of the epochs."""
+    input_dropout: float = Field(0.5, ge=0, lt=1)
+    """Share of the shown tracks that are left out again, at random."""
+    index: IndexRecipe = IndexRecipe()
+
+    def fit(self, visible: TrainingData, report: Report = silent) -> Autoencoder:
+        from stages.epochs import epochs_left  # it needs torch, which a server has no use for
+        from stages.retrieve.autoencoder.training import Trainer
+
+        trainer = Trainer(self, visible)
+        for epoch, random in epochs_left(visible.past.left(self.epochs), visible.seed, trainer.state(), visible.past.steps):
+            report("autoencoder", (epoch + 1) / self.epochs, {"loss": trainer.epoch(epoch, random)})
+        vectors = require_finite("autoencoder track vectors", trainer.track_vectors())
+        layers = {name: tensor.numpy().copy() for name, tensor in trainer.network.state_dict().items() if name in _shapes(self)}
+        held = np.flatnonzero(visible.interactions.track_counts).astype(np.int32)
+        trained = Autoencoder(self, vectors, layers, self.index.build(vectors, held, visible.seed))
+        return with_chosen_index(trained, self.index, visible)
+
+    def open(self, folder: Path, num_tracks: int) -> Autoencoder:
+        vectors = open_vectors(folder, (num_tracks, self.dim + 1))
+        return Autoencoder(self, vectors, _open_layers(folder / LAYERS, _shapes(self)), self.index.open(folder, vectors))
+
+
+def _shapes(recipe: AutoencoderRecipe) -> dict[str, tuple[int, ...]]:
+    """The layers a trained one keeps."""
+    dim = recipe.dim
+    squares = ("mean", "decode", *(["log_variance"] if recipe.variant == "variational" else []))
+    return {"bias": (dim,), **{f"{name}.bias": (dim,) for name in squares}, **{f"{name}.weight": (dim, dim) for name in squares}}
+
+
+def _open_layers(path: Path, wanted: Mapping[str, tuple[int, ...]]) -> dict[str, Floats]:
+    """What `Autoencoder.save` wrote; other names or shapes than those `wanted` are an error."""
+    try:
+        layers = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise SegueError(f"{path}: expected the layers {_form(wanted)}, found {error}. Train again") from error
+    found = {name: layer.shape for name, layer in layers.items()}
+    if found != wanted or any(layer.dtype != np.float32 for layer in layers.values()):
+        raise SegueError(f"{path}: expected the float32 layers {_form(wanted)}, found {_form(found)}. Train again")
+    return layers
+
+
+def _form(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    return ", ".join(f"{name} {shape}" for name, shape in sorted(shapes.items()))
+
+
+@dataclass(frozen=True)
+class Autoencoder:
+    """Trained: rows with their bias as the last coordinate, the network in plain arrays."""
+
+    recipe: AutoencoderRecipe
+    track_vectors: Floats
+    """(num_tracks, dim + 1), of encoder and decoder alike."""
+    layers: dict[str, Floats]
+    index: Index
+
+    @property
+    def track_biases(self) -> None:
+        """The last coordinate is one, but says no more than popularity, and the ranker is better without it."""
+        return None
+
+    def query_vectors(self, queries: Queries) -> Floats:
+        """(q, dim + 1) the decoded mean of each query's seeds and a 1 for the bias; zeros without seeds."""
+        vectors = np.zeros((len(queries), self.recipe.dim + 1), np.float32)
+        asked = np.flatnonzero(queries.seed_counts()).tolist()
+        summed = [self.track_vectors[s, :-1].sum(0) / np.sqrt(len(s)) for s in (queries.seeds_of(i) for i in asked)]
+        if summed:
+            encoded = np.tanh(np.stack(summed) + self.layers["bias"])
+            vectors[asked, :-1] = np.tanh(self._linear("decode", self._linear("mean", encoded)))
+            vectors[asked, -1] = 1
+        return vectors
+
+    def _linear(self, name: str, values: Floats) -> Floats:
+        result: Floats = values @ self.layers[f"{name}.weight"].T + self.layers[f"{name}.bias"]
+        return result
+
+    def retrieve(self, queries: Queries, n: int) -> Retrieved:
+        return self.index.search(self.query_vectors(queries), queries, n)
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        save_vectors(folder, self.track_vectors)
+        save_file({name: np.ascontiguousarray(layer) for name, layer in self.layers.items()}, folder / LAYERS)
+        form = {"kind": "autoencoder", "variant": self.recipe.variant, "content": self.recipe.content}
+        return {**form, "dimension": self.recipe.dim + 1, "metric": "inner product", **self.index.save(folder)}

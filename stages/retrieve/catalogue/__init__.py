@@ -1,0 +1,1 @@
+"""What the catalog says: same artist, same album, related artists, popularity."""

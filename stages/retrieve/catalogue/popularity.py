@@ -1,0 +1,53 @@
+"""Popularity: the tracks that most playlists hold. The baseline, and the answer when nothing is asked.
+
+Input: who holds what. Output: the same order for everybody. Knows nothing of the query but what to exclude.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from features.domain import Floats, Ints, Queries, Retrieved
+from features.npy import load_array, save_array
+from stages.protocols import NoSpace, Report, TrainingData, silent
+from stages.retrieve import topk
+
+
+class PopularityRecipe(BaseModel):
+    """Nothing to choose."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["popularity"] = "popularity"
+
+    def fit(self, visible: TrainingData, report: Report = silent) -> Popularity:
+        counts = visible.interactions.track_counts
+        order = np.argsort(-counts, kind="stable").astype(np.int32)
+        report("popularity", 1.0, {})
+        return Popularity(order, counts[order].astype(np.float32))
+
+    def open(self, folder: Path, num_tracks: int) -> Popularity:
+        order = load_array(folder / "order.npy", dtype=np.int32, shape=(num_tracks,), mmap=True)
+        return Popularity(order, load_array(folder / "counts.npy", dtype=np.float32, shape=(num_tracks,), mmap=True))
+
+
+@dataclass(frozen=True)
+class Popularity(NoSpace):
+    """Trained: all tracks, most held first."""
+
+    order: Ints
+    counts: Floats
+    """(num_tracks,) playlists that hold the track, in that order."""
+
+    def retrieve(self, queries: Queries, n: int) -> Retrieved:
+        return topk.top_of_order(self.order, self.counts, queries, n)
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        save_array(folder / "order.npy", self.order)
+        save_array(folder / "counts.npy", self.counts)
+        return {"kind": "popularity"}

@@ -1,0 +1,113 @@
+"""More of the same: what the seeds' artists, or their albums, have that most playlists hold.
+
+Input: the catalog and who holds what. Output: tracks of the seeds' artists, or of their albums. A track scores the square
+root of how many seeds share its artist (or album), times ln(1 + playlists that hold it), so that neither many seeds nor a
+popular track decides alone. Knows no vectors; says nothing where no seed's artist (or album) is known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import scipy.sparse as sp
+from pydantic import BaseModel, ConfigDict, Field
+
+from features.catalog import UNKNOWN
+from features.domain import Ints, Queries, Retrieved
+from features.npy import load_array, save_array
+from stages.protocols import NoSpace, Report, TrainingData, silent
+from stages.retrieve.playlists.voting import open_sparse, save_sparse
+from stages.retrieve.sparse_sums import Weighted, top_of_sums
+
+Kind = Literal["artist", "album"]
+
+
+class ArtistRecipe(BaseModel):
+    """How many tracks an artist may propose."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["artist"] = "artist"
+    tracks_per_artist: int = Field(200, ge=1)
+
+    def fit(self, visible: TrainingData, report: Report = silent) -> MoreOfTheSame:
+        trained = MoreOfTheSame.of(self.kind, visible.catalog.artists, visible.interactions.track_counts, self.tracks_per_artist)
+        report("artist", 1.0, {})
+        return trained
+
+    def open(self, folder: Path, num_tracks: int) -> MoreOfTheSame:
+        return MoreOfTheSame.open(self.kind, folder, num_tracks)
+
+
+class AlbumRecipe(BaseModel):
+    """How many tracks an album may propose."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["album"] = "album"
+    tracks_per_album: int = Field(100, ge=1)
+
+    def fit(self, visible: TrainingData, report: Report = silent) -> MoreOfTheSame:
+        trained = MoreOfTheSame.of(self.kind, visible.catalog.albums, visible.interactions.track_counts, self.tracks_per_album)
+        report("album", 1.0, {})
+        return trained
+
+    def open(self, folder: Path, num_tracks: int) -> MoreOfTheSame:
+        return MoreOfTheSame.open(self.kind, folder, num_tracks)
+
+
+@dataclass(frozen=True)
+class MoreOfTheSame(NoSpace):
+    """Trained: every artist's, or every album's, tracks by popularity."""
+
+    kind: Kind
+    owners: Ints
+    """(num_tracks,) artist or album of each track, UNKNOWN where it is not known."""
+    tracks: sp.csr_matrix
+    """(num_owners, num_tracks) ln(1 + count) of the owner's most held tracks."""
+
+    @classmethod
+    def of(cls, kind: Kind, owners: Ints, counts: np.ndarray, most: int) -> MoreOfTheSame:
+        tracks = most_held(owners, counts, most)
+        tracks.data = np.log1p(tracks.data) + np.float32(1e-3)  # a track nobody holds is still its artist's
+        return cls(kind, owners, tracks)
+
+    def retrieve(self, queries: Queries, n: int) -> Retrieved:
+        return top_of_sums(self.tracks, (self._owners(queries.seeds_of(i)) for i in range(len(queries))), queries, n)
+
+    def _owners(self, seeds: Ints) -> Weighted:
+        """The known owners of the seeds, and the root of how many seeds each has."""
+        of_seeds = self.owners[seeds]
+        owners, counts = np.unique(of_seeds[of_seeds != UNKNOWN], return_counts=True)
+        return owners, np.sqrt(counts).astype(np.float32)
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        save_array(folder / "owners.npy", self.owners)
+        save_sparse(folder, "tracks", self.tracks)
+        return {"kind": self.kind, f"{self.kind}s": int(self.tracks.shape[0])}
+
+    @classmethod
+    def open(cls, kind: Kind, folder: Path, num_tracks: int) -> MoreOfTheSame:
+        owners = load_array(folder / "owners.npy", dtype=np.int32, shape=(num_tracks,), mmap=True)
+        return cls(kind, owners, open_sparse(folder, "tracks", num_tracks))
+
+
+def most_held(owners: Ints, counts: np.ndarray, most: int) -> sp.csr_matrix:
+    """(num_owners, num_tracks) the counts of each owner's `most` most held tracks; `owners` as in `MoreOfTheSame`."""
+    known = np.flatnonzero(owners != UNKNOWN)
+    kept = known[_rank_within(owners[known], -counts[known]) < most]
+    shape = (int(owners.max(initial=UNKNOWN)) + 1, len(owners))
+    return sp.csr_matrix((counts[kept].astype(np.float32), (owners[kept], kept)), shape=shape)
+
+
+def _rank_within(groups: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """(m,) the place, from 0, of each element among its group's in ascending order of `keys`, ties as they stand."""
+    order = np.lexsort((keys, groups))
+    starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
+    sizes = np.diff(np.append(starts, len(groups)))
+    place = np.empty(len(groups), np.int64)
+    place[order] = np.arange(len(groups)) - np.repeat(starts, sizes)
+    return place

@@ -1,0 +1,1 @@
+"""Logistic matrix factorization with biases."""

@@ -1,0 +1,1 @@
+"""Similar playlists vote."""

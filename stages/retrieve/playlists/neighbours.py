@@ -1,0 +1,50 @@
+"""Playlist neighbours: what the playlists that share the seeds, rare ones above all, hold besides.
+
+Input: who holds what. Output: the tracks that the most similar playlists vote for. Similarity is the cosine of the
+idf-weighted track sets, idf = ln((num_playlists + 1) / (count + 1)). Knows no title, no content and no vectors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from features.domain import Queries, Retrieved
+from stages.protocols import NoSpace, Report, TrainingData, silent
+from stages.retrieve.playlists.voting import Voters
+from stages.retrieve.sparse_sums import each_seed_once
+
+
+class NeighboursRecipe(BaseModel):
+    """How many neighbours vote, and how much nearer ones count."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["neighbours"] = "neighbours"
+    neighbours: int = Field(300, ge=1)
+    sharpness: float = Field(1.5, gt=0)
+
+    def fit(self, visible: TrainingData, report: Report = silent) -> Neighbours:
+        holds = visible.interactions.holds
+        report("neighbours", 1.0, {})
+        return Neighbours(Voters.of(holds, holds, self.neighbours, self.sharpness))
+
+    def open(self, folder: Path, num_tracks: int) -> Neighbours:
+        return Neighbours(Voters.open(folder, num_tracks, num_tracks, self.neighbours, self.sharpness))
+
+
+@dataclass(frozen=True)
+class Neighbours(NoSpace):
+    """Trained: the playlists, found by the tracks they hold."""
+
+    voters: Voters
+
+    def retrieve(self, queries: Queries, n: int) -> Retrieved:
+        return self.voters.elect(each_seed_once(queries), queries, n)
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        self.voters.save(folder)
+        return {"kind": "neighbours", "playlists": int(self.voters.holds.shape[0]), "metric": "idf cosine"}

@@ -1,0 +1,108 @@
+"""The title source: what playlists of a similar title hold, and what artists of such a name are held for.
+
+Input: playlist titles, artists' names and who holds what. Output: the tracks that similar titles vote for.
+Titles are compared by character n-grams, tf-idf weighted, so that spelling, case, emoji and word order matter little
+(Cavnar and Trenkle 1994 for n-grams; the hashing trick of Weinberger et al. 2009 keeps no list of them).
+Knows no seed tracks and no content.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import scipy.sparse as sp
+from pydantic import BaseModel, ConfigDict, Field
+
+from features.domain import Queries, Retrieved
+from stages.protocols import NoSpace, Report, TrainingData, silent
+from stages.retrieve.catalogue.same_artist import most_held
+from stages.retrieve.playlists.voting import Voters
+from stages.retrieve.sparse_sums import rows_of
+
+BUCKETS = 1 << 18
+"""N-grams are hashed into so many columns."""
+LONGEST_TITLE = 200
+"""Characters of a title that count; bounds the work a request can ask for."""
+
+
+class TitleRecipe(BaseModel):
+    """Which n-grams, and how many similar playlists vote."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["title"] = "title"
+    shortest: int = Field(2, ge=1)
+    longest: int = Field(4, ge=1, le=10)
+    neighbours: int = Field(400, ge=1)
+    sharpness: float = Field(1.0, gt=0)
+    tracks_of_artist: int = Field(30, ge=0)
+    """An artist's name counts as the title of a playlist of so many of the artist's most held tracks; 0 leaves artists out."""
+    least_entries_of_artist: int = Field(20, ge=1)
+    """Artists whose so many tracks have fewer entries than this are left out."""
+
+    def fit(self, visible: TrainingData, report: Report = silent) -> Title:
+        titles, holds = self._titled(visible)
+        report("title", 1.0, {})
+        return Title(self, Voters.of(holds, self.grams(titles), self.neighbours, self.sharpness))
+
+    def _titled(self, visible: TrainingData) -> tuple[list[str], sp.csr_matrix]:
+        """Titles, and (titles, num_tracks) 1 where the playlist, or the artist of that name, has the track."""
+        catalog, held = visible.catalog, visible.interactions
+        of_artists = most_held(catalog.artists, held.track_counts, self.tracks_of_artist)
+        often = np.flatnonzero(of_artists.sum(axis=1) >= self.least_entries_of_artist)
+        holds = sp.vstack([held.matrix, of_artists[often]], format="csr", dtype=np.float32)
+        holds.data[:] = 1
+        return [*held.titles, *(catalog.artist_names[artist] for artist in often.tolist())], holds
+
+    def grams(self, titles: Sequence[str]) -> sp.csr_matrix:
+        """(titles, BUCKETS) log-damped counts of each title's n-grams."""
+        rows = [Counter(self._buckets(normalise(title))) for title in titles]
+        indptr = np.concatenate([[0], np.cumsum([len(row) for row in rows], dtype=np.int64)])
+        columns = np.array([bucket for row in rows for bucket in row], np.int32)
+        counts = np.array([count for row in rows for count in row.values()], np.float32)
+        return sp.csr_matrix((1 + np.log(counts), columns, indptr), shape=(len(rows), BUCKETS))
+
+    def _buckets(self, title: str) -> list[int]:
+        """Of each word, with its borders marked: every n-gram, and the whole word."""
+        buckets = []
+        for word in title.split():
+            marked = f"<{word}>"
+            grams = {marked[i : i + n] for n in range(self.shortest, self.longest + 1) for i in range(len(marked) - n + 1)}
+            buckets += [zlib.crc32(gram.encode(errors="surrogatepass")) % BUCKETS for gram in sorted(grams | {marked})]
+        return buckets
+
+    def open(self, folder: Path, num_tracks: int) -> Title:
+        return Title(self, Voters.open(folder, BUCKETS, num_tracks, self.neighbours, self.sharpness))
+
+
+def normalise(title: str) -> str:
+    """Case, accents, punctuation and long repeats dropped; an emoji stays, as a word of its own."""
+    folded = unicodedata.normalize("NFKD", title[:LONGEST_TITLE]).casefold()
+    letters = "".join(c for c in folded if not unicodedata.combining(c) and c not in "'\u2019\ufe0f\u200d")
+    spaced = "".join(f" {c} " if unicodedata.category(c) == "So" else c for c in letters)
+    return " ".join(
+        re.sub(r"(.)\1{2,}", r"\1\1", word) for word in re.findall(r"[^\W_]+|[^\w\s.,;:!?()\[\]{}<>\"*&+/\\|~#@$%^=_-]", spaced)
+    )
+
+
+@dataclass(frozen=True)
+class Title(NoSpace):
+    """Trained: the playlists, and the artists as playlists, found by the n-grams of their titles."""
+
+    recipe: TitleRecipe
+    voters: Voters
+
+    def retrieve(self, queries: Queries, n: int) -> Retrieved:
+        return self.voters.elect(rows_of(self.recipe.grams(queries.titles)), queries, n)
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        self.voters.save(folder)
+        return {"kind": "title", "titles": int(self.voters.holds.shape[0]), "metric": "tf-idf cosine of character n-grams"}

@@ -1,0 +1,209 @@
+"""One model takes over from another: everywhere opened, then everywhere turned to, or nowhere."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import threading
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.answer import api
+from engine.artifact import Artifact, open_artifact
+from engine.model import source_names
+from engine.serve.active_model import ActiveModel
+from engine.serve.local_stages import LocalRanker, LocalSources
+from engine.serve.model_cache import ModelCache, ModelRef, WrongVersion, checked
+from engine.serve.orchestrator import Limits
+from engine.serve.placement import SHARED, heavy, placed
+from engine.serve.rollout import GATEWAY, Changed, Rollout
+from features.domain import SegueError
+
+
+class Cluster:
+    """Two replicas of everything in one process, called as a release calls them."""
+
+    def __init__(self) -> None:
+        self.sources = [LocalSources(SHARED, source_names, 1) for _ in range(2)]
+        self.rankers = [LocalRanker() for _ in range(2)]
+        self.turns = [ActiveModel({SHARED: s}, r, Limits()) for s, r in zip(self.sources, self.rankers, strict=True)]
+        self.calls: list[tuple[str, str]] = []
+        self.hold: asyncio.Event | None = None
+
+    async def call(self, deployment: str, method: str, *args: Any) -> list[Any]:
+        self.calls.append((deployment, method))
+        if self.hold is not None:
+            await self.hold.wait()
+        if method == "serving":
+            return [turn.serving for turn in self.turns]
+        replicas: dict[str, list[Any]] = {SHARED: self.sources, "ranker": self.rankers, GATEWAY: self.turns}
+        named = {"turn_to": "to"}.get(method, method)
+        return await asyncio.gather(*(getattr(replica, named)(*args) for replica in replicas[deployment]))
+
+    def release(self) -> Rollout:
+        return Rollout((SHARED, "ranker"), self)
+
+    async def start(self, path: Path) -> Rollout:
+        release = self.release()
+        await release.start(str(path))
+        for turn in self.turns:
+            (served, *_) = await release.wanted()
+            await turn.to(served)
+        self.calls.clear()
+        return release
+
+    def versions(self) -> set[str]:
+        return {turn.gateway.version for turn in self.turns}
+
+
+def version(path: Path) -> str:
+    return open_artifact(path).manifest.version
+
+
+def test_a_model_takes_over_everywhere_and_going_back_is_the_same(tiny_artifact: Path, other_artifact: Path) -> None:
+    async def story() -> None:
+        cluster = Cluster()
+        release = await cluster.start(tiny_artifact)
+        old, new = version(tiny_artifact), version(other_artifact)
+        assert await release.deploy(str(other_artifact)) == Changed(new, old)
+        assert cluster.versions() == {new}
+        assert [call for call in cluster.calls if call[1] == "prepare"][-1] == (GATEWAY, "prepare")  # after all stages
+        assert cluster.calls[-1] == (GATEWAY, "turn_to")
+        assert await release.deploy(str(tiny_artifact)) == Changed(old, new)
+        assert cluster.versions() == {old}
+        answer = await cluster.turns[0].gateway.recommend(api.Recommend(title="road trip"), "id")
+        assert (answer.model.version, answer.degraded) == (old, [])
+
+    asyncio.run(story())
+
+
+def test_what_is_served_already_is_not_opened_again(tiny_artifact: Path) -> None:
+    async def story() -> None:
+        cluster = Cluster()
+        release = await cluster.start(tiny_artifact)
+        changed = await release.deploy(str(tiny_artifact))
+        assert changed.version == changed.before
+        assert cluster.calls == []
+
+    asyncio.run(story())
+
+
+def test_a_request_under_way_ends_with_the_model_it_began_with(tiny_artifact: Path, other_artifact: Path) -> None:
+    async def story() -> None:
+        cluster = Cluster()
+        release = await cluster.start(tiny_artifact)
+        asking = asyncio.create_task(cluster.turns[0].gateway.recommend(api.Recommend(title="jazz", k=100), "id"))
+        await asyncio.sleep(0)
+        await release.deploy(str(other_artifact))
+        answer = await asking
+        assert (answer.model.version, answer.degraded) == (version(tiny_artifact), [])
+
+    asyncio.run(story())
+
+
+def damaged(artifact: Path, at: Path) -> Path:
+    shutil.copytree(artifact, at)
+    file = at / "sources" / "als" / "track_vectors.npy"
+    file.write_bytes(file.read_bytes()[:-1] + b"\x01")
+    return at
+
+
+@pytest.mark.parametrize("how", ["missing", "damaged", "one replica cannot open it", "it does not answer"])
+def test_a_bad_model_is_refused_and_the_old_one_keeps_serving(
+    tiny_artifact: Path, other_artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    async def story() -> None:
+        cluster = Cluster()
+        release = await cluster.start(tiny_artifact)
+        path = {"missing": tmp_path / "nowhere", "damaged": tmp_path / "damaged"}.get(how, other_artifact)
+        if how == "damaged":
+            damaged(other_artifact, path)
+        if how == "one replica cannot open it":
+            monkeypatch.setattr(cluster.rankers[1], "prepare", failing("out of memory"))
+        if how == "it does not answer":
+            monkeypatch.setattr(cluster.rankers[1], "rank", failing("no such feature"))
+        with pytest.raises(SegueError):
+            await release.deploy(str(path))
+        assert cluster.versions() == {version(tiny_artifact)}
+        assert [model.version for model in await release.wanted()] == [version(tiny_artifact)]
+        await release.change(str(path))  # the same without anybody to tell
+        monkeypatch.undo()
+        assert (await release.deploy(str(other_artifact))).version == version(other_artifact)
+
+    asyncio.run(story())
+
+
+def failing(why: str) -> Callable[..., Coroutine[Any, Any, None]]:
+    async def fail(*_: Any) -> None:
+        raise SegueError(why)
+
+    return fail
+
+
+def test_one_change_at_a_time(tiny_artifact: Path, other_artifact: Path) -> None:
+    async def story() -> None:
+        cluster = Cluster()
+        release = await cluster.start(tiny_artifact)
+        cluster.hold = asyncio.Event()
+        first = asyncio.create_task(release.deploy(str(other_artifact)))
+        while not cluster.calls:
+            await asyncio.sleep(0.01)
+        assert [model.version for model in await release.wanted()] == [version(tiny_artifact), version(other_artifact)]
+        with pytest.raises(SegueError, match="no other change of models under way"):
+            await release.deploy(str(tiny_artifact))
+        cluster.hold.set()
+        assert (await first).version == version(other_artifact)
+
+    asyncio.run(story())
+
+
+def test_a_release_that_died_learns_from_the_gateways_what_is_served(tiny_artifact: Path, other_artifact: Path) -> None:
+    async def story() -> None:
+        cluster = Cluster()
+        await (await cluster.start(tiny_artifact)).deploy(str(other_artifact))
+        again = cluster.release()
+        await again.start(str(tiny_artifact))
+        assert [model.version for model in await again.wanted()] == [version(other_artifact)]
+
+    asyncio.run(story())
+
+
+def test_versions_are_opened_once_and_two_are_kept(tiny_artifact: Path, other_artifact: Path, tmp_path: Path) -> None:
+    opened: list[str] = []
+    opening = threading.Event()
+
+    def open_part(artifact: Artifact) -> str:
+        opening.wait(5)
+        opened.append(artifact.manifest.version)
+        return artifact.path.name
+
+    async def story() -> None:
+        versions = ModelCache("part", open_part)
+        a, b = checked(str(tiny_artifact)), checked(str(other_artifact))
+        both = asyncio.gather(versions.prepare(a), versions.prepare(a))
+        opening.set()
+        await both
+        assert opened == [a.version]
+        await versions.prepare(b)
+        assert (versions.of(b.version), versions.of(a.version)) == (other_artifact.name, tiny_artifact.name)
+        with pytest.raises(WrongVersion, match="expected model third"):
+            await versions.prepare(ModelRef(a.path, "third"))
+        assert versions.of(b.version)
+        versions._held["c"] = versions._held.pop(a.version)  # a third, asked after b
+        await versions.prepare(a)
+        with pytest.raises(WrongVersion, match=f"expected model {b.version}, found c and {a.version}"):
+            versions.of(b.version)
+
+    asyncio.run(story())
+
+
+def test_a_source_without_a_deployment_lives_in_the_shared_one(tiny_artifact: Path) -> None:
+    artifact = open_artifact(tiny_artifact)
+    names = source_names(artifact)
+    assert heavy(artifact) == ()
+    assert placed(artifact, ()) == {SHARED: names}
+    assert placed(artifact, ("als", "gone")) == {"als": ("als",), SHARED: tuple(name for name in names if name != "als")}
+    assert sorted(name for held in placed(artifact, names).values() for name in held) == sorted(names)
