@@ -29,10 +29,11 @@ from features.interactions import Interactions
 from features.pairs import Facts
 from features.schema import IS_CHALLENGE
 from features.split import Split, hide
-from stages.protocols import Report, Retriever, TrainingData, named, silent, staged
+from stages.protocols import Report, Retriever, named, silent, staged
 from stages.rank.examples import Examples, sample
 from stages.rank.fusion import Fusion
 from stages.rank.lambdamart import LambdaMart
+from stages.training_data import TrainingData
 
 FUSION_QUERIES = 300
 """Queries that the fusion's weights are read from."""

@@ -50,10 +50,11 @@ from features.domain import SegueError
 from features.pairs import Facts
 from features.split import Split
 from stages import parallel
-from stages.protocols import Report, Retriever, TrainingData, named, silent, staged
+from stages.protocols import Report, Retriever, named, silent, staged
 from stages.rank.examples import Examples
 from stages.rank.lambdamart import LambdaMart
 from stages.resume import TrainingContext, WarmStart
+from stages.training_data import TrainingData
 
 START = "start"
 """The phase from the launch of the group to the first line of its loop."""
