@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, Validatio
 
 from features.content import ContentRecipe
 from features.domain import SegueError
+from features.validation import in_one_line
 from stages.rank.lambdamart import LambdaMartRecipe
 from stages.retrieve.als.model import AlsRecipe
 from stages.retrieve.autoencoder.model import AutoencoderRecipe
@@ -176,7 +177,7 @@ class Config(_Part):
         """The recipes to try for each source that is used and has alternatives, its own first."""
         used = self.sources.recipes()
         return {
-            name: [used[name], *(type(used[name]).model_validate({**used[name].model_dump(), **changes}) for changes in of_source)]
+            name: [used[name], *(_changed(name, used[name], changes) for changes in of_source)]
             for name, of_source in self.alternatives.items()
             if name in used and of_source
         }
@@ -190,6 +191,13 @@ class Config(_Part):
     def without(self, names: Iterable[str]) -> Config:
         """The same without these sources."""
         return reduce(lambda config, name: config.with_source(name, None), names, self)
+
+
+def _changed(name: str, recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    try:
+        return type(recipe).model_validate({**recipe.model_dump(), **changes})
+    except ValidationError as error:
+        raise ValueError(f"alternatives.{name}.{in_one_line(error, type(recipe))}") from error
 
 
 def read_config(path: Path | None) -> Config:
@@ -207,9 +215,7 @@ def read_config(path: Path | None) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise SegueError(f"{path}: {name}: {first['msg']}, found {first['input']!r}. See `segue train --help`") from error
+        raise SegueError(f"{path}: {in_one_line(error, Config)}. See `segue train --help`") from error
 
 
 def presets() -> list[str]:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from features.domain import Floats, Ints, Queries, Retrieved, SegueError
 from features.npy import RETRAIN, load_array
+from features.validation import in_one_line
 
 FILE = "index.json"
 Kind = Literal["exact", "annoy"]
@@ -54,7 +55,7 @@ class SavedIndex(BaseModel):
         try:
             saved = cls.model_validate_json(path.read_bytes())
         except (OSError, ValidationError) as error:
-            found = "; ".join(one["msg"] for one in error.errors()) if isinstance(error, ValidationError) else str(error)
+            found = in_one_line(error, cls) if isinstance(error, ValidationError) else str(error)
             raise SegueError(f"{path}: expected an index of kind exact or annoy, found {found}. {RETRAIN}") from error
         if saved.dim != dim:
             raise SegueError(f"{path}: expected an index of {dim} dimensions, found {saved.dim}. {RETRAIN}")
