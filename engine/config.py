@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from features.content import ContentRecipe
 from features.domain import SegueError
@@ -28,13 +28,10 @@ from stages.retrieve.factorization.model import FactorizationRecipe
 from stages.retrieve.item_item.model import GraphRecipe, SlimRecipe
 from stages.retrieve.playlists.neighbours import NeighboursRecipe
 from stages.retrieve.playlists.title import TitleRecipe
+from stages.settings import Settings
 
 PRESETS = Path(__file__).parent / "presets"
 """Settings with a name: `NAME.yaml` each."""
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def _content_kind(value: object) -> object:
@@ -68,7 +65,7 @@ Recipe = Annotated[
 """Of every kind of source."""
 
 
-class SourcesConfig(_Part):
+class SourcesConfig(Settings):
     """One recipe per source; null leaves a source out. Any further name is a source of its own, with the `kind` it is of."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -107,7 +104,7 @@ class SourcesConfig(_Part):
         return {name: recipe for name, recipe in self._all().items() if self.only is None or name in (*self.only, "popularity")}
 
 
-class CandidatesConfig(_Part):
+class CandidatesConfig(Settings):
     """How many tracks go from the first stage to the second."""
 
     per_source: int = Field(1_000, ge=1)
@@ -126,7 +123,7 @@ class CandidatesConfig(_Part):
         return self.per_source if k is None else min(self.per_source, self.most(k))
 
 
-class ExamplesConfig(_Part):
+class ExamplesConfig(Settings):
     """What the ranker learns from."""
 
     playlists: int = Field(6_000, ge=1)
@@ -141,7 +138,7 @@ class ExamplesConfig(_Part):
     """Share of the masked playlists that no model learns from: the figures in the manifest come from these."""
 
 
-class TrialsConfig(_Part):
+class TrialsConfig(Settings):
     """How alternatives of a source are tried before the training."""
 
     playlists: int = Field(500, ge=1)
@@ -152,7 +149,7 @@ class TrialsConfig(_Part):
     """How much better, of its nDCG, an alternative must be than what stands before it."""
 
 
-class Config(_Part):
+class Config(Settings):
     """Everything that decides what a training makes of a dataset."""
 
     seed: int = Field(0, ge=0)
@@ -161,7 +158,7 @@ class Config(_Part):
     candidates: CandidatesConfig = CandidatesConfig()
     examples: ExamplesConfig = ExamplesConfig()
     ranker: LambdaMartRecipe = LambdaMartRecipe()
-    alternatives: Mapping[str, tuple[Mapping[str, Any], ...]] = {"als": ({"dim": 256}, {"dim": 512})}
+    alternatives: Mapping[str, tuple[Mapping[str, Any], ...]] = {"als": ({"factors": 256}, {"factors": 512})}
     """By source, what may take the place of some of its settings, cheapest first: tried as long as each pays."""
     trials: TrialsConfig = TrialsConfig()
 

@@ -16,9 +16,9 @@ from tests.command_line import Segue
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SMALL = """
-sources: {als: {dim: 8, sweeps: 2}, autoencoder: null, content: {kind: contractive, dim: 4, epochs: 1}}
+sources: {als: {factors: 8, iterations: 2}, autoencoder: null, content: {kind: contractive, dim: 4, epochs: 1}}
 examples: {playlists: 60, misses: 40}
-ranker: {trees: 5, leaves: 7, least_examples_per_leaf: 5}
+ranker: {num_iterations: 5, num_leaves: 7, min_data_in_leaf: 5}
 """
 IN_THIS_PROCESS = ["--config", "small.yaml", "--workers", "0"]
 """What the README's training lacks to be done in seconds."""

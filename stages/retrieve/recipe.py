@@ -11,16 +11,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import cast
 
-from pydantic import BaseModel, ConfigDict
-
 from stages.protocols import Report, Retriever, silent
+from stages.settings import Settings
 from stages.training_data import TrainingData
 
 
-class Recipe(BaseModel):
+class Recipe(Settings):
     """The settings of one kind of retriever."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: str
 

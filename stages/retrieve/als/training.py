@@ -78,7 +78,7 @@ def factorize(
     del own
     reached = past.steps.last()
     factors = _Factors.of(reached) if reached else _start(recipe, by_row, by_column, seed, start)
-    planned = past.left(recipe.sweeps)
+    planned = past.left(recipe.iterations)
     for sweep in range(reached.done if reached else planned.start, planned.stop):
         loss = factors.sweep(by_row, by_column, recipe)
         past.steps.keep(factors.reached(sweep + 1))
@@ -104,7 +104,7 @@ def _random(seed: int, place: int, rows: slice, recipe: AlsRecipe) -> torch.Tens
     """Those `rows` of a matrix of `width` columns, of which no other row is drawn."""
     bits = np.random.PCG64([seed, place])
     bits.advance(rows.start * recipe.width)  # a number takes one step
-    drawn, scale = torch.empty(rows.stop - rows.start, recipe.width), 0.1 * np.sqrt(12 / recipe.dim)
+    drawn, scale = torch.empty(rows.stop - rows.start, recipe.width), 0.1 * np.sqrt(12 / recipe.factors)
     for some in torch.split(drawn, ROWS_AT_ONCE):
         some.copy_(torch.from_numpy(np.random.Generator(bits).random(some.shape) - 0.5) * scale)
     return drawn
@@ -133,19 +133,19 @@ class _Factors:
 
     def _half(self, side: Side, own: torch.Tensor, other_side: Side, others: torch.Tensor, recipe: AlsRecipe) -> float:
         """Improves `own`, given `others`, in place; returns the whole loss."""
-        axes, gram = principal_axes(parallel.all_reduce_sum(others.T @ others), recipe.dim)
+        axes, gram = principal_axes(parallel.all_reduce_sum(others.T @ others), recipe.factors)
         for vectors in (own, others, self.turn):
             _turn(vectors, axes)
         loss = side.solve(own, parallel.gather_rows(others, other_side.bounds), gram, recipe) + other_side.penalty(others)
         return float(parallel.all_reduce_sum(torch.tensor([loss], dtype=torch.float64)))
 
 
-def principal_axes(gram: torch.Tensor, dim: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(width, width) the axes of the first `dim` coordinates of `gram`, the others left as they are, and `gram` seen from them;
+def principal_axes(gram: torch.Tensor, factors: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(width, width) the axes of the first `factors` coordinates of `gram`, the others left as they are, and `gram` seen from them;
     those of worker 0, for another machine may turn an axis the other way round."""
     require_finite("als track vectors", gram.numpy())
     axes = torch.eye(len(gram), dtype=torch.float64)
-    axes[:dim, :dim] = torch.linalg.eigh(gram[:dim, :dim].double()).eigenvectors
+    axes[:factors, :factors] = torch.linalg.eigh(gram[:factors, :factors].double()).eigenvectors
     axes = parallel.broadcast(axes)
     return axes.float(), (axes.T @ gram.double() @ axes).float()
 
@@ -199,7 +199,7 @@ class Side:
     """(rows of the shard + 1,)"""
     indices: np.ndarray
     extra: Floats
-    """(nnz,) the extra confidence a * plays of each entry."""
+    """(nnz,) the extra confidence alpha * plays of each entry."""
     weights: Floats
     """(rows of the shard,) the regularisation of each row."""
     bounds: np.ndarray
@@ -212,7 +212,7 @@ class Side:
         """`plays` (rows of the shard, columns)."""
         indptr = plays.indptr.astype(np.int64)
         weights = recipe.row_weights(np.diff(indptr), plays.shape[1])
-        extra = plays.data * np.float32(recipe.confidence)
+        extra = plays.data * np.float32(recipe.alpha)
         return cls(indptr, read_only(plays.indices.astype(np.int32, copy=False)), extra, weights, bounds, fixed)
 
     @property
@@ -222,9 +222,9 @@ class Side:
 
     def solve(self, rows: torch.Tensor, columns: torch.Tensor, gram: torch.Tensor, recipe: AlsRecipe) -> float:
         """Improves `rows` (rows of the shard, width) given all `columns` and their `gram`, diagonal but for the coordinates
-        after `recipe.dim`, in place; returns their loss with their own regularisation."""
+        after `recipe.factors`, in place; returns their loss with their own regularisation."""
         diagonal = gram.diagonal().clone()
-        border = (gram - torch.diag(diagonal))[recipe.dim :].contiguous()
+        border = (gram - torch.diag(diagonal))[recipe.factors :].contiguous()
         free = torch.ones(len(gram))
         if self.fixed is not None:
             free[self.fixed] = 0

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -30,14 +30,16 @@ from stages.retrieve.vectors import open_vectors, save_vectors
 class RelatedRecipe(Recipe):
     """The factors of the artists, and how much a track's popularity counts."""
 
+    old_names: ClassVar = {"factors": "als"}
+
     kind: Literal["related"] = "related"
-    factors: AlsRecipe = AlsRecipe(dim=64, confidence=30, sweeps=10)
+    als: AlsRecipe = AlsRecipe(factors=64, alpha=30, iterations=10)
     """Its index is not used."""
     popularity: float = Field(0.25, ge=0)
     index: IndexRecipe = IndexRecipe()
 
     def open(self, folder: Path, num_tracks: int) -> Related:
-        width = self.factors.width
+        width = self.als.width
         artists = load_array(folder / "artists.npy", dtype=np.int32, shape=(num_tracks,), mmap=True)
         of_artists = load_array(folder / "artist_vectors.npy", dtype=np.float32, shape=(None, width), mmap=True)
         vectors = open_vectors(folder, (num_tracks, width))
@@ -63,13 +65,13 @@ class Related:
 
     def query_vectors(self, queries: Queries) -> Floats:
         """(q, width) the least-squares vector of the artists of each query's seeds; zeros where none is known."""
-        vectors = np.zeros((len(queries), self.recipe.factors.width), np.float32)
+        vectors = np.zeros((len(queries), self.recipe.als.width), np.float32)
         for i in np.flatnonzero(queries.seed_counts()).tolist():
             made_by = self.artists[queries.seeds_of(i)]
             artists, tracks = np.unique(made_by[made_by != UNKNOWN], return_counts=True)
             if self.artist_vectors[artists].any():
                 plays = np.log2(1 + tracks).astype(np.float32)
-                vectors[i] = self.recipe.factors.fold_in(self._gram, self.artist_vectors[artists], plays, len(self.artist_vectors))
+                vectors[i] = self.recipe.als.fold_in(self._gram, self.artist_vectors[artists], plays, len(self.artist_vectors))
         return vectors
 
     @cached_property
@@ -86,4 +88,4 @@ class Related:
         save_array(folder / "artists.npy", self.artists)
         save_array(folder / "artist_vectors.npy", np.ascontiguousarray(self.artist_vectors))
         said = self.index.save(folder)
-        return {"kind": "related", "dimension": self.recipe.factors.width, "metric": "inner product", **said}
+        return {"kind": "related", "dimension": self.recipe.als.width, "metric": "inner product", **said}

@@ -36,13 +36,13 @@ def _artist_vectors(recipe: RelatedRecipe, data: TrainingData, report: Report) -
     """(num_artists + 1, width) the last row is that of UNKNOWN, zeros; artists in no playlist have zeros too."""
     held, artists, past = data.interactions, data.catalog.artists, data.past
     num_artists = int(artists.max(initial=UNKNOWN)) + 1
-    vectors = np.zeros((num_artists + 1, recipe.factors.width), np.float32)
+    vectors = np.zeros((num_artists + 1, recipe.als.width), np.float32)
     played = np.unique(artists[held.track_counts > 0])
     if played.max(initial=UNKNOWN) == UNKNOWN:
         return vectors
     start = None if past.older is None else _start(past.older, artists, num_artists)
     plays, shape = partial(artist_plays, held, artists), (held.num_playlists, num_artists)
-    found = factorize(recipe.factors, plays, shape, data.seed, report, past, start)
+    found = factorize(recipe.als, plays, shape, data.seed, report, past, start)
     known = played[played != UNKNOWN]
     vectors[known] = require_finite("related artist vectors", found)[known]
     return vectors

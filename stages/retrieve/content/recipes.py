@@ -9,19 +9,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from stages.retrieve.content.model import Content
 from stages.retrieve.index.recipe import IndexRecipe
 from stages.retrieve.recipe import Recipe
+from stages.settings import Settings
 
 Group = Literal["artist", "genre", "audio", "duration", "popularity", "year", "explicit", "missing"]
 
 
-class GroupWeights(BaseModel):
+class GroupWeights(Settings):
     """The standard deviation each group of columns gets; 0 leaves the group out. Chosen on masked playlists: see DESIGN.md."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     artist: float = Field(1.0, ge=0)
     genre: float = Field(0.1, ge=0)

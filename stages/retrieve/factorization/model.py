@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -42,8 +42,10 @@ CLOSE_ENOUGH = 1e-5
 class FactorizationRecipe(Recipe):
     """Size, weights and length of the training."""
 
+    old_names: ClassVar = {"dim": "factors"}
+
     kind: Literal["factorization"] = "factorization"
-    dim: int = Field(64, ge=1, le=4096)
+    factors: int = Field(64, ge=1, le=4096)
     epochs: int = Field(6, ge=1)
     batch_size: int = Field(256, ge=1)
     learning_rate: float = Field(0.005, gt=0)
@@ -62,7 +64,7 @@ class FactorizationRecipe(Recipe):
     index: IndexRecipe = IndexRecipe()
 
     def open(self, folder: Path, num_tracks: int) -> Factorization:
-        vectors = open_vectors(folder, (num_tracks, self.dim + 1))
+        vectors = open_vectors(folder, (num_tracks, self.factors + 1))
         return Factorization(self, vectors, Background.open(folder, num_tracks), self.index.open(folder, vectors))
 
     def entry_weights(self, places: np.ndarray) -> Floats:
@@ -133,7 +135,7 @@ class Factorization:
 
         The query's own bias is found too and left out: it is the same for every track.
         """
-        vectors = np.zeros((len(queries), self.recipe.dim + 1), np.float32)
+        vectors = np.zeros((len(queries), self.recipe.factors + 1), np.float32)
         for i in np.flatnonzero(queries.seed_counts()).tolist():
             vectors[i, :-1] = self.fold_in(queries.seeds_of(i))[:-1]
             vectors[i, -1] = 1
@@ -154,7 +156,12 @@ class Factorization:
     def save(self, folder: Path) -> dict[str, Any]:
         save_vectors(folder, self.track_vectors)
         self.background.save(folder)
-        said = {"kind": "factorization", "dimension": self.recipe.dim + 1, "bias_coordinate": self.recipe.dim, "metric": "inner product"}
+        said = {
+            "kind": "factorization",
+            "dimension": self.recipe.factors + 1,
+            "bias_coordinate": self.recipe.factors,
+            "metric": "inner product",
+        }
         return {**said, **self.index.save(folder)}
 
 

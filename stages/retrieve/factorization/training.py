@@ -46,7 +46,7 @@ class Trainer:
 
     def _start(self, seed: int, older: WarmStart | None) -> dict[str, torch.Tensor]:
         """Tracks that occur together near each other, playlists where their tracks are, and the biases that are best without factors."""
-        held, dim = self.interactions, self.recipe.dim
+        held, dim = self.interactions, self.recipe.factors
         odds = (held.track_counts + 0.1) * held.num_tracks / (self.recipe.negative_weight * max(len(held.tracks), 1))
         biases = torch.from_numpy(np.log(odds).astype(np.float32))
         tracks = torch.cat([starting_rows(held, dim, ROW_SCALE, seed), biases[:, None]], dim=1)
@@ -67,7 +67,7 @@ class Trainer:
 
     def _step(self, batch: np.ndarray, random: np.random.Generator) -> float:
         """All workers draw the same numbers; each then works on its own share of the batch. Returns the batch's summed loss."""
-        dim = self.recipe.dim
+        dim = self.recipe.factors
         kept = random.random((len(batch), dim), dtype=np.float32) >= self.recipe.dropout
         start, stop = parallel.shard(len(batch))
         held = [self.interactions.tracks_of(p) for p in batch[start:stop]]
