@@ -162,7 +162,7 @@ def train(
             report=progress,
             threads=cpus_per_worker,
             gpus=gpus_per_worker,
-            older=warm,
+            previous=warm,
             say=lambda line: typer.echo(f"segue: {line}", err=True),
         )
     typer.echo(f"{out}: version {manifest.version}, {len(manifest.sources)} sources, {len(manifest.feature_names)} pair features")

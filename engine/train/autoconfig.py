@@ -47,13 +47,13 @@ class ResolvedConfig:
     """A config without a choice left, and why."""
 
     config: Config
-    said: Mapping[str, Any]
+    reasons: Mapping[str, Any]
     """`left_out`: what each source that was left out would have needed; `tried`: nDCG of each source's alternatives."""
 
 
 def autoconfigure(dataset: Dataset, config: Config, report: Report = silent) -> ResolvedConfig:
     """The same config for the same dataset and seed, whatever else runs."""
-    known = _known(dataset)
+    known = what_is_known(dataset)
     needs = {name: NEEDS.get(type(recipe), ()) for name, recipe in config.sources.recipes().items()}
     left_out = {name: " or ".join(of_source) for name, of_source in needs.items() if of_source and not known & set(of_source)}
     config = config.without(left_out)
@@ -66,7 +66,7 @@ def autoconfigure(dataset: Dataset, config: Config, report: Report = silent) -> 
     return ResolvedConfig(config.model_copy(update={"alternatives": {}}), {"left_out": left_out, "tried": tried})
 
 
-def _known(dataset: Dataset) -> set[str]:
+def what_is_known(dataset: Dataset) -> set[str]:
     """Of CONTENT, ARTISTS, ALBUMS and TITLES those of which the dataset holds any."""
     catalog, held = dataset.catalog, dataset.interactions
     facts = {

@@ -20,7 +20,7 @@ QUERIES = 100
 """So many are asked."""
 
 
-def shift(masked: Mapping[str, Retriever], final: Mapping[str, Retriever], queries: Queries) -> dict[str, dict[str, float]]:
+def drift(masked: Mapping[str, Retriever], final: Mapping[str, Retriever], queries: Queries) -> dict[str, dict[str, float]]:
     """Per source: `kept`, the share of its first LONG_LIST tracks that are still there, and `score_ratio`, the median of new
     over old scores of these; a source that says nothing is left out."""
     asked = queries.part(0, QUERIES)

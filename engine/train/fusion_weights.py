@@ -22,7 +22,7 @@ LONG_LIST = 500
 """The longest list that can be asked for, and the one that is judged."""
 
 
-def weigh(sources: Mapping[str, Retriever], queries: Queries, qrels: Qrels) -> Fusion:
+def fit_fusion(sources: Mapping[str, Retriever], queries: Queries, qrels: Qrels) -> Fusion:
     """Each source weighs as much as its own nDCG, so that a weak source cannot outvote a strong one."""
     found = {name: mean_ndcg(source, queries, qrels) for name, source in sources.items()}
     best = max(found.values()) or 1.0

@@ -19,7 +19,7 @@ from ray.exceptions import PendingCallsLimitExceeded, RayError
 if TYPE_CHECKING:  # the actor's process needs none of it
     from stages.protocols import Report
 
-HELD = 1_000
+MOST_WAITING = 1_000
 """Calls that wait to be heard; then the oldest is lost."""
 LISTEN_S = 0.2
 PATIENCE_S = 30
@@ -31,7 +31,7 @@ class Board:
     """Where calls wait."""
 
     def __init__(self) -> None:
-        self._calls: deque[tuple[str, float, dict[str, float]]] = deque(maxlen=HELD)
+        self._calls: deque[tuple[str, float, dict[str, float]]] = deque(maxlen=MOST_WAITING)
 
     def tell(self, phase: str, done: float, figures: dict[str, float]) -> None:
         self._calls.append((phase, done, figures))
@@ -44,7 +44,7 @@ class Board:
 
 
 @dataclass(frozen=True)
-class Told:
+class RemoteReport:
     """A Report for workers anywhere in the cluster."""
 
     board: Any
@@ -58,10 +58,10 @@ class Told:
 
 
 @contextmanager
-def heard(report: Report) -> Iterator[Told]:
+def reported_to(report: Report) -> Iterator[RemoteReport]:
     """Passes on to `report`, until the block ends, what is told."""
     actor: Any = ray.remote(Board)
-    board, ended = actor.options(num_cpus=0, max_pending_calls=HELD).remote(), threading.Event()
+    board, ended = actor.options(num_cpus=0, max_pending_calls=MOST_WAITING).remote(), threading.Event()
 
     def hear() -> None:
         with suppress(RayError):
@@ -75,7 +75,7 @@ def heard(report: Report) -> Iterator[Told]:
     thread = threading.Thread(target=listen, name="progress", daemon=True)
     thread.start()
     try:
-        yield Told(board)
+        yield RemoteReport(board)
     finally:
         ended.set()
         thread.join()
