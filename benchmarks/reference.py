@@ -35,8 +35,9 @@ from features.dataset import Dataset
 from features.domain import Ints, Queries, Ranking, SegueError
 from features.schema import IS_CHALLENGE
 from features.split import HISTORIES, Split, hide
-from stages.protocols import RetrieverRecipe, TrainingData
 from stages.retrieve.index.exact import ExactIndex
+from stages.retrieve.recipe import Recipe
+from stages.training_data import TrainingData
 
 K = 10
 LENGTH = 500
@@ -64,7 +65,7 @@ class Playlists:
         self.split: Split = hide(dataset.interactions, self._chosen(dataset, chosen.queries), self.config.seed, HISTORIES)
         self.visible: TrainingData = training_data(dataset, self.split.visible, self.config, serves=False)
         recipes = self.config.sources.recipes()
-        self.recipes: dict[str, RetrieverRecipe] = {name: small(one) for name, one in recipes.items()} if chosen.small else recipes
+        self.recipes: dict[str, Recipe] = {name: small(one) for name, one in recipes.items()} if chosen.small else recipes
 
     def _chosen(self, dataset: Dataset, queries: int) -> Ints:
         complete = np.flatnonzero(~dataset.playlists[IS_CHALLENGE].to_numpy())

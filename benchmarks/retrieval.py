@@ -33,10 +33,10 @@ from features.dataset import Dataset
 from features.domain import NO_TRACK, Floats, Ints, Queries, Retrieved
 from stages.retrieve import topk
 from stages.retrieve.als.model import AlsRecipe
-from stages.retrieve.content.contractive import ContractiveRecipe
+from stages.retrieve.content.recipes import ContractiveRecipe
 from stages.retrieve.index.approximate import ApproximateIndex, search_ns
 from stages.retrieve.index.exact import ExactIndex
-from stages.retrieve.index.recipe import Index
+from stages.retrieve.index.protocol import Index
 from stages.retrieve.index.selection import sample_queries
 
 LENGTHS, BATCHES = (100, 500, 1_000), (1, 16)

@@ -16,18 +16,16 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, Validatio
 
 from features.content import ContentRecipe
 from features.domain import SegueError
+from features.validation import in_one_line
 from stages.rank.lambdamart import LambdaMartRecipe
 from stages.retrieve.als.model import AlsRecipe
 from stages.retrieve.autoencoder.model import AutoencoderRecipe
 from stages.retrieve.catalogue.popularity import PopularityRecipe
 from stages.retrieve.catalogue.related_artists import RelatedRecipe
 from stages.retrieve.catalogue.same_artist import AlbumRecipe, ArtistRecipe
-from stages.retrieve.content.contractive import ContractiveRecipe
-from stages.retrieve.content.cosine import CosineRecipe
-from stages.retrieve.content.transformer import TransformerRecipe
+from stages.retrieve.content.recipes import ContractiveRecipe, CosineRecipe, TransformerRecipe
 from stages.retrieve.factorization.model import FactorizationRecipe
-from stages.retrieve.item_item.graph import GraphRecipe
-from stages.retrieve.item_item.slim import SlimRecipe
+from stages.retrieve.item_item.model import GraphRecipe, SlimRecipe
 from stages.retrieve.playlists.neighbours import NeighboursRecipe
 from stages.retrieve.playlists.title import TitleRecipe
 
@@ -179,7 +177,7 @@ class Config(_Part):
         """The recipes to try for each source that is used and has alternatives, its own first."""
         used = self.sources.recipes()
         return {
-            name: [used[name], *(type(used[name]).model_validate({**used[name].model_dump(), **changes}) for changes in of_source)]
+            name: [used[name], *(_changed(name, used[name], changes) for changes in of_source)]
             for name, of_source in self.alternatives.items()
             if name in used and of_source
         }
@@ -193,6 +191,13 @@ class Config(_Part):
     def without(self, names: Iterable[str]) -> Config:
         """The same without these sources."""
         return reduce(lambda config, name: config.with_source(name, None), names, self)
+
+
+def _changed(name: str, recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    try:
+        return type(recipe).model_validate({**recipe.model_dump(), **changes})
+    except ValidationError as error:
+        raise ValueError(f"alternatives.{name}.{in_one_line(error, type(recipe))}") from error
 
 
 def read_config(path: Path | None) -> Config:
@@ -210,9 +215,7 @@ def read_config(path: Path | None) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise SegueError(f"{path}: {name}: {first['msg']}, found {first['input']!r}. See `segue train --help`") from error
+        raise SegueError(f"{path}: {in_one_line(error, Config)}. See `segue train --help`") from error
 
 
 def presets() -> list[str]:

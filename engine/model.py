@@ -32,6 +32,7 @@ from features.domain import Ints, Offsets, SegueError
 from features.npy import load_array, save_array
 from features.pairs import Facts, PairFeatures, Space
 from features.schema import CATALOG, PLAYLIST_ID, TITLE, conform
+from features.validation import in_one_line
 from features.vocabulary import Vocabulary
 from stages.protocols import Retriever
 from stages.rank.fusion import Fusion
@@ -170,9 +171,8 @@ def config_of(artifact: Artifact) -> Config:
     try:
         return Config.model_validate(artifact.manifest.config)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise SegueError(f"{artifact.path}: expected the settings of this version, found {name}: {first['msg']}. Train again") from error
+        found = in_one_line(error, Config)
+        raise SegueError(f"{artifact.path}: expected the settings of this version, found {found}. Train again") from error
 
 
 def source_names(artifact: Artifact) -> tuple[str, ...]:

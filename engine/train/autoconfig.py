@@ -19,13 +19,12 @@ from engine.train.fusion_weights import mean_ndcg
 from features.dataset import Dataset
 from features.schema import CATEGORICAL_FEATURES, NUMERIC_FEATURES
 from features.split import Split, hide
-from stages.protocols import Report, TrainingData, named, silent, staged
+from stages.protocols import Report, named, silent, staged
 from stages.retrieve.catalogue.related_artists import RelatedRecipe
 from stages.retrieve.catalogue.same_artist import AlbumRecipe, ArtistRecipe
-from stages.retrieve.content.contractive import ContractiveRecipe
-from stages.retrieve.content.cosine import CosineRecipe
-from stages.retrieve.content.transformer import TransformerRecipe
+from stages.retrieve.content.recipes import ContractiveRecipe, CosineRecipe, TransformerRecipe
 from stages.retrieve.playlists.title import TitleRecipe
+from stages.training_data import TrainingData
 
 CONTENT, ARTISTS, ALBUMS, TITLES = "content", "artists", "albums", "titles"
 NEEDS: Mapping[type[Recipe], tuple[str, ...]] = {

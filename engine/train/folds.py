@@ -19,7 +19,7 @@ from features.domain import Ints, Qrels, Queries
 from features.interactions import Interactions
 from features.schema import IS_CHALLENGE
 from features.split import Split, hide
-from stages.protocols import TrainingData
+from stages.training_data import TrainingData
 
 FUSION_QUERIES = 300
 """Queries that the fusion's weights are fitted on."""

@@ -38,11 +38,12 @@ from features.domain import Ints, SegueError
 from features.pairs import Facts
 from features.split import Split
 from stages import parallel
-from stages.protocols import Report, Retriever, TrainingData, named, silent, staged
+from stages.protocols import Report, Retriever, named, silent, staged
 from stages.rank.examples import Examples, sample
 from stages.rank.fusion import Fusion
 from stages.rank.lambdamart import LambdaMart
 from stages.resume import CheckpointStore, TrainingContext, WarmStart
+from stages.training_data import TrainingData
 
 SETTLED, FUSION, FINAL, RANKER = "settled", "fusion", "final", "ranker"
 Sources = dict[str, Retriever]

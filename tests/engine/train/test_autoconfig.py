@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from engine.config import Config, SourcesConfig, TrialsConfig
-from engine.train.autoconfig import what_is_known, autoconfigure
+from engine.train.autoconfig import autoconfigure, what_is_known
 from features.catalog import Catalog
 from features.dataset import Dataset
 from stages.retrieve.als.model import AlsRecipe

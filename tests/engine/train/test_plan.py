@@ -21,8 +21,10 @@ from features.domain import NO_TRACK, Queries
 from features.interactions import Interactions
 from features.pairs import Facts
 from features.split import Split
-from stages.protocols import Report, Retriever, RetrieverRecipe, TrainingData, silent
+from stages.protocols import Report, Retriever, silent
 from stages.rank.examples import Examples
+from stages.retrieve.recipe import Recipe
+from stages.training_data import TrainingData
 from tests import oracles, worlds
 from tests.worlds import SMALL, Training
 
@@ -51,7 +53,7 @@ class Spy:
     """A recipe that tells what it was given."""
 
     name: str
-    recipe: RetrieverRecipe
+    recipe: Recipe
     seen: Seen
 
     def fit(self, visible: TrainingData, report: Report = silent) -> Retriever:
@@ -68,7 +70,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
     seen = Seen()
     recipes, facts, content = SourcesConfig.recipes, Facts.of, ContentRecipe.fit
 
-    def spied(self: SourcesConfig) -> dict[str, RetrieverRecipe]:
+    def spied(self: SourcesConfig) -> dict[str, Recipe]:
         return {name: Spy(name, recipe, seen) for name, recipe in recipes(self).items()}
 
     def facts_of(held: Interactions, catalog: Any) -> Facts:
