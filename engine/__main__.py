@@ -256,7 +256,7 @@ def deploy(
 
     changed = change(artifact)
     typer.echo(
-        f"model {changed.version} is served" + (f", no longer {changed.before}" if changed.before != changed.version else " already")
+        f"model {changed.version} is served" + (f", no longer {changed.previous}" if changed.previous != changed.version else " already")
     )
 
 
