@@ -1,4 +1,4 @@
-"""How far the sources that serve have moved from those the ranker learned by.
+"""Drift: how far the sources that serve have moved from the masked ones that the ranker learned from.
 
 Input: the masked sources, the same ones fitted again on everything, and queries. Output: per source how many of its first
 tracks stayed, and by what factor the scores of those changed. The ranker's trees split on scores, so a factor far from 1 is

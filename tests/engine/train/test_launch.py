@@ -29,7 +29,7 @@ from engine.train.folds import learn_from, masked, share_of
 from engine.train.job import TrainingJob
 from engine.train.launch import STORAGE, train
 from engine.train.phase_files import SavedSource
-from engine.train.progress import MOST_WAITING, Board, RemoteReport
+from engine.train.progress import MOST_WAITING, RemoteReport, ReportQueue
 from engine.train.run_store import storage_of
 from engine.train.storage import Storage
 from engine.train.warm_start import PreviousModel
@@ -284,19 +284,19 @@ def test_a_kept_source_says_what_it_said(tmp_path: Path) -> None:
 
 
 def test_a_worker_waits_for_nobody_to_listen() -> None:
-    board, heard = Board(), []
+    board, heard = ReportQueue(), []
     for call in range(MOST_WAITING + 5):
-        board.tell("als", call / 2000, {"loss": float("nan")})
-    heard += board.hear()
+        board.put("als", call / 2000, {"loss": float("nan")})
+    heard += board.take()
     assert [heard[0][1], heard[-1][1], len(heard)] == [5 / 2000, (MOST_WAITING + 4) / 2000, MOST_WAITING]
-    assert board.hear() == []
+    assert board.take() == []
 
 
 def test_too_many_calls_under_way_are_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise PendingCallsLimitExceeded("full")
 
-    RemoteReport(SimpleNamespace(tell=SimpleNamespace(remote=refuse)))("als", 1.0, {})
+    RemoteReport(SimpleNamespace(put=SimpleNamespace(remote=refuse)))("als", 1.0, {})
 
 
 @pytest.mark.parametrize(
