@@ -28,7 +28,7 @@ from annoy import AnnoyIndex
 
 from engine.config import Config
 from engine.provenance import provenance
-from engine.train.plan import visible
+from engine.train.folds import training_data
 from features.dataset import Dataset
 from features.domain import NO_TRACK, Floats, Ints, Queries, Retrieved
 from stages.retrieve import topk
@@ -180,7 +180,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=32)
     chosen = parser.parse_args()
     dataset = Dataset.open(chosen.dataset)
-    data = visible(dataset, dataset.interactions, Config(), serves=False)
+    data = training_data(dataset, dataset.interactions, Config(), serves=False)
     queries = sample_queries(data.interactions, 1, chosen.queries)
     figures = []
     recipes: dict[str, Any] = {"als": AlsRecipe(iterations=chosen.sweeps), "content": ContractiveRecipe(epochs=2)}
