@@ -24,7 +24,7 @@ from engine.train.warm_start import PreviousModel
 from features.dataset import os_errors, read_manifest
 from features.domain import SegueError
 from features.processes import cores
-from stages.protocols import Report
+from features.progress import Progress
 
 STORAGE = ".segue-train"
 
@@ -39,7 +39,7 @@ def train(
     *,
     workers: int = 1,
     storage: Path | str | None = None,
-    report: Report,
+    report: Progress,
     threads: int | None = None,
     gpus: int = 0,
     previous: PreviousModel | None = None,
