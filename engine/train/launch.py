@@ -25,8 +25,9 @@ from engine.model import Trained, save_model
 from engine.train.phases import FINAL, KeptSource, open_fusion, open_ranker, open_settled
 from engine.train.run_store import Run
 from engine.train.warm_start import PreviousModel
-from features.dataset import os_errors, read_manifest
+from features.atomic import os_errors
 from features.domain import SegueError
+from features.manifest import read_manifest
 from features.pairs import Facts
 from features.processes import cores
 from stages.protocols import Report

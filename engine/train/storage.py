@@ -26,7 +26,7 @@ from uuid import uuid4
 import pyarrow
 from pyarrow import fs
 
-from features.dataset import os_errors, replaced_whole
+from features.atomic import os_errors, replaced_whole
 from features.domain import SegueError
 
 URI = re.compile(r"[a-z][a-z0-9+.-]*://")

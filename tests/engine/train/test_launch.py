@@ -29,8 +29,9 @@ from engine.train.run_store import Run
 from engine.train.storage import Local
 from engine.train.warm_start import PreviousModel
 from engine.train.workers import Work
-from features.dataset import Dataset, read_manifest
+from features.dataset import Dataset
 from features.domain import Queries, Query, SegueError
+from features.manifest import read_manifest
 from stages.protocols import silent
 from stages.rank.lambdamart import LambdaMartRecipe
 from stages.retrieve.als.model import AlsRecipe
