@@ -58,4 +58,4 @@ bench: setup
 	@test -n "$(ARTIFACT)" -a -n "$(CHALLENGE)" || { echo "make bench: expected ARTIFACT=… CHALLENGE=… and perhaps DATASET=…, found none" >&2; exit 2; }
 	$(if $(DATASET),$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]')
 	$(BIN)/python -m benchmarks.serving "$(ARTIFACT)" --challenge "$(CHALLENGE)" $(if $(DATASET),--dataset "$(DATASET)") $(BENCH) --out benchmarks/results/serving.json
-	$(BIN)/python benchmarks/readme.py
+	$(BIN)/python benchmarks/tables.py

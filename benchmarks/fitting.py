@@ -25,9 +25,9 @@ from features.dataset import Dataset
 from features.domain import Floats
 from features.interactions import Interactions
 from features.manifest import read_manifest
-from stages.protocols import TrainingData
 from stages.retrieve.als.model import AlsRecipe
 from stages.retrieve.autoencoder.model import AutoencoderRecipe
+from stages.training_data import TrainingData
 
 CONFIDENCE, REGULARIZATION = 10.0, 0.1
 """Of both systems' ALS, whose loss is that of Hu, Koren and Volinsky (2008)."""

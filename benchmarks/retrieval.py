@@ -28,15 +28,15 @@ from annoy import AnnoyIndex
 
 from engine.config import Config
 from engine.provenance import provenance
-from engine.train.plan import visible
+from engine.train.folds import training_data
 from features.dataset import Dataset
 from features.domain import NO_TRACK, Floats, Ints, Queries, Retrieved
 from stages.retrieve import topk
 from stages.retrieve.als.model import AlsRecipe
-from stages.retrieve.content.contractive import ContractiveRecipe
+from stages.retrieve.content.recipes import ContractiveRecipe
 from stages.retrieve.index.approximate import ApproximateIndex, search_ns
 from stages.retrieve.index.exact import ExactIndex
-from stages.retrieve.index.recipe import Index
+from stages.retrieve.index.protocol import Index
 from stages.retrieve.index.selection import sample_queries
 
 LENGTHS, BATCHES = (100, 500, 1_000), (1, 16)
@@ -180,7 +180,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=32)
     chosen = parser.parse_args()
     dataset = Dataset.open(chosen.dataset)
-    data = visible(dataset, dataset.interactions, Config(), serves=False)
+    data = training_data(dataset, dataset.interactions, Config(), serves=False)
     queries = sample_queries(data.interactions, 1, chosen.queries)
     figures = []
     recipes: dict[str, Any] = {"als": AlsRecipe(sweeps=chosen.sweeps), "content": ContractiveRecipe(epochs=2)}

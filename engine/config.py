@@ -23,12 +23,9 @@ from stages.retrieve.autoencoder.model import AutoencoderRecipe
 from stages.retrieve.catalogue.popularity import PopularityRecipe
 from stages.retrieve.catalogue.related_artists import RelatedRecipe
 from stages.retrieve.catalogue.same_artist import AlbumRecipe, ArtistRecipe
-from stages.retrieve.content.contractive import ContractiveRecipe
-from stages.retrieve.content.cosine import CosineRecipe
-from stages.retrieve.content.transformer import TransformerRecipe
+from stages.retrieve.content.recipes import ContractiveRecipe, CosineRecipe, TransformerRecipe
 from stages.retrieve.factorization.model import FactorizationRecipe
-from stages.retrieve.item_item.graph import GraphRecipe
-from stages.retrieve.item_item.slim import SlimRecipe
+from stages.retrieve.item_item.model import GraphRecipe, SlimRecipe
 from stages.retrieve.playlists.neighbours import NeighboursRecipe
 from stages.retrieve.playlists.title import TitleRecipe
 

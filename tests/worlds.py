@@ -25,13 +25,14 @@ from features.domain import Candidates, Floats, Ints, Queries, Query
 from features.interactions import Interactions
 from features.schema import CATALOG, PLAYLISTS
 from features.vocabulary import Vocabulary
-from stages.protocols import Retriever, TrainingData
+from stages.protocols import Retriever
 from stages.rank.lambdamart import LambdaMartRecipe
 from stages.retrieve.als.model import AlsRecipe
 from stages.retrieve.autoencoder.model import AutoencoderRecipe
 from stages.retrieve.catalogue.related_artists import RelatedRecipe
-from stages.retrieve.content.contractive import ContractiveRecipe
+from stages.retrieve.content.recipes import ContractiveRecipe
 from stages.retrieve.index.recipe import IndexRecipe
+from stages.training_data import TrainingData
 
 PARITIES = ("even", "odd")
 WORDS = (("drive", "gym", "rain"), ("sunday", "kitchen", "party"))

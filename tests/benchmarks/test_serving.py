@@ -1,4 +1,4 @@
-"""What `segue bench serving` counts and says, without a service: processes, targets, the soak and the README."""
+"""What `segue bench serving` counts and says, without a service: processes, targets, the soak and the tables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import measure, processes, readme, serving, systems, targets
+from benchmarks import measure, processes, serving, systems, tables, targets
 from benchmarks.processes import Memory, Process
 from features.domain import SegueError
 
@@ -159,8 +159,8 @@ def result(**soak: Any) -> dict[str, Any]:
     }
 
 
-def test_the_readme_says_it_in_tables() -> None:
-    text = readme.serving(result(soak={"minutes": 10.0, "rate": 90.0, "rss_mib_of": {"als": {"first": 500.0, "last": 501.0}}}))
+def test_the_result_becomes_tables() -> None:
+    text = tables.serving(result(soak={"minutes": 10.0, "rate": 90.0, "rss_mib_of": {"als": {"first": 500.0, "last": 501.0}}}))
     assert "| composed | 10.0 | 20.0 | 30.0 | 200 | 220 | 4.0 | 600 |" in text
     assert "| fused | 8.0 | 16.0 | 24.0 | 250 |  | 4.0 | 600 |" in text
     assert "| composed | 90 | 11.0 | 22.0 | 33.0 |" in text

@@ -18,7 +18,7 @@ from stages.rank.lambdamart import LambdaMartRecipe
 from stages.retrieve.als.model import AlsRecipe
 from stages.retrieve.autoencoder.model import AutoencoderRecipe
 from stages.retrieve.catalogue.related_artists import RelatedRecipe
-from stages.retrieve.content.contractive import ContractiveRecipe
+from stages.retrieve.content.recipes import ContractiveRecipe
 from tests.command_line import Segue
 
 os.environ.update(ENVIRONMENT)  # read by the whole cluster, so before any test starts one

@@ -13,7 +13,7 @@ from stages.rank.lambdamart import LambdaMartRecipe
 from stages.retrieve.als.model import AlsRecipe
 from stages.retrieve.autoencoder.model import AutoencoderRecipe
 from stages.retrieve.catalogue.related_artists import RelatedRecipe
-from stages.retrieve.content.contractive import ContractiveRecipe
+from stages.retrieve.content.recipes import ContractiveRecipe
 
 SOURCES = SourcesConfig(
     als=AlsRecipe(dim=16, sweeps=4),

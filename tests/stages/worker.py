@@ -16,18 +16,17 @@ import torch
 import torch.distributed as dist
 
 from stages import parallel
-from stages.protocols import RetrieverRecipe
 from stages.resume import TrainingContext
 from stages.retrieve.als.model import AlsRecipe
 from stages.retrieve.autoencoder.model import AutoencoderRecipe
-from stages.retrieve.content.contractive import ContractiveRecipe
-from stages.retrieve.content.transformer import TransformerRecipe
+from stages.retrieve.content.recipes import ContractiveRecipe, TransformerRecipe
 from stages.retrieve.factorization.model import FactorizationRecipe
 from stages.retrieve.index.recipe import IndexRecipe
+from stages.retrieve.recipe import Recipe
 from tests import worlds
 from tests.steps import CutOffError, Remembered
 
-RECIPES: dict[str, RetrieverRecipe] = {
+RECIPES: dict[str, Recipe] = {
     "als": AlsRecipe(dim=6, sweeps=5, confidence=10),
     # 25 playlists in batches of 8: the last batch is one playlist, less than there are workers
     "autoencoder": AutoencoderRecipe(dim=6, epochs=4, batch_size=8, negatives=20, learning_rate=0.01),

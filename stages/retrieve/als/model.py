@@ -12,40 +12,30 @@ and Koren, "Revisiting the Performance of iALS on Item Recommendation Benchmarks
 `a` sets the weight of what is not observed (1 / (1 + a) of what is). With biases x_u . y_i becomes x_u . y_i + b_u + b_i, by two
 coordinates more of which each side holds one fixed at 1. With a half-life a track counts the less, the further it is from its
 playlist's end: a = a * 2^(-distance / half-life), for seeds too. Each half sweep solves one side by a few steps of
-conjugate gradients from where it stands (Takacs, Pilaszy and Tikk 2011), see `als_training`.
+conjugate gradients from where it stands (Takacs, Pilaszy and Tikk 2011), see `training.py`.
 Knows no title, no content and no Ray.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import scipy.sparse as sp
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from scipy.linalg.lapack import dposv
 
 from features.domain import Floats, Offsets, Queries, Retrieved
-from features.interactions import Interactions
 from features.npy import load_array, save_array
-from stages.protocols import Report, TrainingData, require_finite, silent
-from stages.resume import FROM_SCRATCH, TrainingContext
-from stages.retrieve.index.recipe import Index, IndexRecipe
-from stages.retrieve.index.selection import with_chosen_index
+from stages.retrieve.index.protocol import Index
+from stages.retrieve.index.recipe import IndexRecipe
+from stages.retrieve.recipe import Recipe
 from stages.retrieve.vectors import open_vectors, save_vectors
 
-Plays = Callable[[int, int], sp.csr_matrix]
-"""The rows of a matrix from one to before another; each worker asks for its own alone."""
 
-
-class AlsRecipe(BaseModel):
+class AlsRecipe(Recipe):
     """Dimensions, weights and sweeps."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["als"] = "als"
     dim: int = Field(128, ge=1, le=4096)
@@ -62,37 +52,6 @@ class AlsRecipe(BaseModel):
     sweeps: int = Field(12, ge=1)
     cg_steps: int = Field(2, ge=1)
     index: IndexRecipe = IndexRecipe()
-
-    def fit(self, visible: TrainingData, report: Report = silent) -> Als:
-        interactions, older = visible.interactions, visible.past.older
-        shape = (interactions.num_playlists, interactions.num_tracks)
-        start = older.of_tracks(older.source_of(Als).track_vectors) if older else None
-        found = self.factorize(partial(self._plays, interactions), shape, visible.seed, report, visible.past, start)
-        vectors = require_finite("als track vectors", found)
-        held = np.flatnonzero(visible.interactions.track_counts).astype(np.int32)
-        als = Als(self, vectors, vectors.T @ vectors, self.index.build(vectors, held, visible.seed))
-        return with_chosen_index(als, self.index, visible)
-
-    def _plays(self, interactions: Interactions, first: int, last: int) -> sp.csr_matrix:
-        """(last - first, num_tracks) what each entry of some playlists counts."""
-        held = interactions.part(first, last)
-        plays = held.plays * self.recency(held.offsets)
-        return sp.csr_matrix((plays, held.tracks, held.offsets), shape=(held.num_playlists, held.num_tracks))
-
-    def factorize(
-        self,
-        plays: Plays,
-        shape: tuple[int, int],
-        seed: int,
-        report: Report,
-        past: TrainingContext = FROM_SCRATCH,
-        start: Floats | None = None,
-    ) -> Floats:
-        """(columns, width) the vectors of the columns of a matrix of `shape`; `start` (columns, width) is where those of an older
-        model begin, zeros for columns it does not know."""
-        from stages.retrieve.als.training import factorize  # it needs torch, which a server has no use for
-
-        return factorize(self, plays, shape, seed, report, past, start)
 
     def fold_in(self, gram: Floats, columns: Floats, plays: Floats, num_columns: int) -> Floats:
         """(width,) the least-squares vector, in closed form, of a row that holds `columns` (c, width) with `plays` (c,);

@@ -22,14 +22,14 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from scipy.special import expit
 
 from features.domain import Floats, Ints, Queries, Retrieved, SegueError
 from features.npy import load_array, save_array
-from stages.protocols import Report, TrainingData, require_finite, silent
-from stages.retrieve.index.recipe import Index, IndexRecipe
-from stages.retrieve.index.selection import with_chosen_index
+from stages.retrieve.index.protocol import Index
+from stages.retrieve.index.recipe import IndexRecipe
+from stages.retrieve.recipe import Recipe
 from stages.retrieve.vectors import open_vectors, save_vectors
 
 Doubles = npt.NDArray[np.float64]
@@ -39,10 +39,8 @@ CLOSE_ENOUGH = 1e-5
 """A Newton step that promises to lower the loss of a seed by less than this is the last."""
 
 
-class FactorizationRecipe(BaseModel):
+class FactorizationRecipe(Recipe):
     """Size, weights and length of the training."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["factorization"] = "factorization"
     dim: int = Field(64, ge=1, le=4096)
@@ -62,19 +60,6 @@ class FactorizationRecipe(BaseModel):
     background: int = Field(4_000, ge=1)
     """Tracks that stand for all others when a query is folded in."""
     index: IndexRecipe = IndexRecipe()
-
-    def fit(self, visible: TrainingData, report: Report = silent) -> Factorization:
-        from stages.epochs import epochs_left  # it needs torch, which a server has no use for
-        from stages.retrieve.factorization.training import Trainer
-
-        trainer = Trainer(self, visible)
-        for epoch, random in epochs_left(visible.past.left(self.epochs), visible.seed, trainer.state(), visible.past.steps):
-            report("factorization", (epoch + 1) / self.epochs, {"loss": trainer.epoch(epoch, random)})
-        vectors = require_finite("factorization track vectors", trainer.learned.tables["tracks"].numpy())
-        held = np.flatnonzero(visible.interactions.track_counts).astype(np.int32)
-        background = Background.of(visible.interactions.track_counts, self.background, visible.seed)
-        trained = Factorization(self, vectors, background, self.index.build(vectors, held, visible.seed))
-        return with_chosen_index(trained, self.index, visible)
 
     def open(self, folder: Path, num_tracks: int) -> Factorization:
         vectors = open_vectors(folder, (num_tracks, self.dim + 1))

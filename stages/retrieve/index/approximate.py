@@ -20,11 +20,11 @@ from annoy import AnnoyIndex
 from features.domain import Floats, Ints, Queries, Retrieved, SegueError
 from features.npy import save_array
 from stages.retrieve import topk
-from stages.retrieve.index.recipe import asks, open_tracks, save_kind
+from stages.retrieve.index.protocol import SavedIndex, asks, open_tracks
 
 FILE = "index.ann"
 LONE_NS, FOUND_NS, NODE_NS, NUMBER_NS = 100_000, 500, 70.0, 0.2
-"""Nanoseconds a query, a track found, a node inspected, and a number of its vector: fitted, see `choice`."""
+"""Nanoseconds a query, a track found, a node inspected, and a number of its vector: fitted, see `selection`."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class ApproximateIndex:
             raise SegueError("index: expected finite vectors, found NaN or infinity. Annoy would accept them and answer nonsense")
         forest = AnnoyIndex(rows.shape[1] + 1, "angular")
         forest.set_seed(seed)
-        for row, vector in enumerate(_lifted(rows)):
+        for row, vector in enumerate(lifted(rows)):
             forest.add_item(row, vector)
         forest.build(trees, n_jobs=1)  # one job: the same seed gives the same trees
         return cls(forest, vectors, tracks, search_nodes)
@@ -70,7 +70,7 @@ class ApproximateIndex:
         with TemporaryDirectory(dir=folder) as scratch:  # Annoy's save maps the file it writes: write aside, then move
             self.forest.save(str(Path(scratch) / FILE))
             Path(scratch, FILE).rename(folder / FILE)
-        save_kind(folder, "annoy", self.vectors.shape[1], self.search_nodes)
+        SavedIndex(kind="annoy", dim=self.vectors.shape[1], search_nodes=self.search_nodes).save(folder)
         return {"index": "annoy", "trees": self.forest.get_n_trees(), "search_nodes": self.search_nodes}
 
     @classmethod
@@ -92,7 +92,7 @@ def search_ns(nodes: int, n: int, dim: int) -> float:
     return LONE_NS + n * FOUND_NS + nodes * (NODE_NS + dim * NUMBER_NS)
 
 
-def _lifted(vectors: Floats) -> Floats:
+def lifted(vectors: Floats) -> Floats:
     """(m, dim + 1) all of the longest vector's length."""
     squared = np.einsum("md,md->m", vectors, vectors)
     return np.concatenate([vectors, np.sqrt(np.maximum(squared.max(initial=0) - squared, 0))[:, None]], axis=1)

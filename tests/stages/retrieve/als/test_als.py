@@ -57,9 +57,9 @@ def factors(rows: int, dim: int, seed: int) -> torch.Tensor:
 
 def improve(plays: sp.csr_matrix, recipe: AlsRecipe, rows: torch.Tensor, columns: torch.Tensor, fixed: int | None = None) -> float:
     """One half sweep over `rows`, in place; returns the loss without the columns' regularisation."""
-    axes, gram = als_training._axes(columns.T @ columns, recipe.dim)
+    axes, gram = als_training.principal_axes(columns.T @ columns, recipe.dim)
     turned = rows @ axes
-    loss = als_training._Side.of(plays, np.array([0, len(rows)]), recipe, fixed).solve(turned, columns @ axes, gram, recipe)
+    loss = als_training.Side.of(plays, np.array([0, len(rows)]), recipe, fixed).solve(turned, columns @ axes, gram, recipe)
     rows.copy_(turned @ axes.T)
     return loss
 

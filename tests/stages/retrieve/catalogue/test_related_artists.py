@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from stages.retrieve.als.model import AlsRecipe
-from stages.retrieve.catalogue.related_artists import RelatedRecipe, _plays
+from stages.retrieve.catalogue.related_artists import RelatedRecipe
+from stages.retrieve.catalogue.training import artist_plays
 from tests import worlds
 from tests.contracts import RetrieverContract
 
@@ -27,7 +28,7 @@ class TestRelatedWithBiases(RetrieverContract):
 
 def test_a_playlist_plays_an_artist_as_often_as_the_logarithm_of_its_tracks() -> None:
     held = worlds.interactions([[0, 1, 2, 3], [3, 4], []], 5, plays=[9, 1, 1, 1, 1, 1])
-    plays = _plays(held, np.array([0, 0, 0, 1, -1], np.int32), 0, held.num_playlists)
+    plays = artist_plays(held, np.array([0, 0, 0, 1, -1], np.int32), 0, held.num_playlists)
     np.testing.assert_allclose(plays.toarray(), [[2, 1], [0, 1], [0, 0]], rtol=1e-6)
 
 

@@ -5,7 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from features.domain import SegueError
-from stages.retrieve.content.cosine import CosineRecipe, GroupWeights
+from stages.retrieve.content.recipes import CosineRecipe, GroupWeights
 from tests import worlds
 from tests.contracts import RetrieverContract, board
 

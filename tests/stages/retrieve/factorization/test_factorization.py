@@ -114,7 +114,7 @@ def test_the_loss_of_a_playlist_is_the_one_that_fold_in_minimises(weighting: Any
     trainer = trainer_of(negatives=1_000, regularization=0.0, weighting=weighting)
     tables, everything = trainer.learned.tables, torch.arange(board().num_tracks)
     held = [board().held.tracks_of(p) for p in (0, 1)]
-    found = trainer._loss(tables["playlists"][:2], torch.ones(2, 3), tables["tracks"], everything, held, torch.ones(2))
+    found = trainer.loss(tables["playlists"][:2], torch.ones(2, 3), tables["tracks"], everything, held, torch.ones(2))
     expected = [
         len(tracks) * loss_of(tables["playlists"][p].double().numpy(), tracks.tolist(), tables["tracks"].numpy(), trainer.recipe)
         for p, tracks in enumerate(held)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from features.domain import SegueError
-from stages.retrieve.index.approximate import FILE, ApproximateIndex, _lifted
+from stages.retrieve.index.approximate import FILE, ApproximateIndex, lifted
 from stages.retrieve.index.recipe import IndexRecipe
 from tests import worlds
 from tests.contracts import IndexContract, same
@@ -34,11 +34,11 @@ def test_more_nodes_find_more() -> None:
 
 def test_lifted_vectors_are_of_one_length_and_keep_the_order_of_inner_products() -> None:
     vectors = TestApproximate.vectors(200)
-    lifted = _lifted(vectors)
-    lengths = np.linalg.norm(lifted, axis=1)
+    on_sphere = lifted(vectors)
+    lengths = np.linalg.norm(on_sphere, axis=1)
     np.testing.assert_allclose(lengths, np.linalg.norm(vectors, axis=1).max(), rtol=1e-5)
     wanted = vectors[7]
-    cosines = lifted @ np.append(wanted, 0) / lengths
+    cosines = on_sphere @ np.append(wanted, 0) / lengths
     assert np.argsort(-cosines)[:20].tolist() == np.argsort(-(vectors @ wanted))[:20].tolist()
 
 

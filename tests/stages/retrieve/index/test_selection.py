@@ -10,12 +10,13 @@ import pytest
 from pydantic import ValidationError
 
 from features.domain import Floats, Ints, Queries
-from stages.protocols import TrainingData
 from stages.retrieve.index import selection
 from stages.retrieve.index.approximate import ApproximateIndex
 from stages.retrieve.index.exact import ExactIndex
-from stages.retrieve.index.recipe import Index, IndexRecipe
+from stages.retrieve.index.protocol import Index
+from stages.retrieve.index.recipe import IndexRecipe
 from stages.retrieve.index.selection import Chosen, sample_queries, with_chosen_index
+from stages.training_data import TrainingData
 from tests import worlds
 from tests.contracts import IndexContract, same
 
@@ -107,7 +108,7 @@ def test_exact_is_chosen_where_annoy_does_not_find_enough() -> None:
 
 
 def test_no_tree_is_planted_where_annoy_cannot_be_cheaper(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(selection, "_planted", None)
+    monkeypatch.setattr(selection, "approximate_twin", None)
     said = figures(chosen(IndexRecipe(), unit()))
     assert (said["index"], said["recall"]) == ("exact", 1.0)
     assert [trial["index"] for trial in said["index_tried"]] == ["exact"]

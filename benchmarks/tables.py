@@ -1,9 +1,10 @@
-"""Writes the README's figures from the benchmarks' raw results, so that no number in it is typed by hand.
+"""Writes the result tables of benchmarks/README.md, and the short one of README.md, from the raw results.
 
-    python benchmarks/readme.py          rewrite the README
-    python benchmarks/readme.py --check  exit 1 if it says anything else than the results do
+    python benchmarks/tables.py          rewrite both pages
+    python benchmarks/tables.py --check  exit 1 if a page differs from the results
 
-Input: benchmarks/results/*.json. Output: the text between `<!-- NAME -->` and `<!-- /NAME -->` in README.md.
+Input: benchmarks/results/*.json. Output: the text between `<!-- NAME -->` and `<!-- /NAME -->` in each page. No figure of
+these sections is typed by hand.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-README, RESULTS = ROOT / "README.md", Path(__file__).parent / "results"
+RESULTS = Path(__file__).parent / "results"
 
 Result = Mapping[str, Any]
 
@@ -38,8 +39,8 @@ def quality(result: Result) -> str:
 
 
 def serving(result: Result) -> str:
-    """The result of `benchmarks/serving.py`: what was asked for, the systems side by side, and at fixed rates."""
-    asked, systems = result["requests"], result["systems"]
+    """The result of `benchmarks/serving.py`: the requests, the systems side by side, and at fixed rates."""
+    requests, systems = result["requests"], result["systems"]
     columns = [
         "system",
         "p50 ms",
@@ -50,8 +51,8 @@ def serving(result: Result) -> str:
         "memory MiB",
     ]
     rates = [[name, f"{run['rate']:.0f}", *_percentiles(run)] for name, system in systems.items() for run in system["rates"].values()]
-    said = [
-        f"{asked['playlists']} playlists in turn, k = {asked['k']}, {result['seconds']['measured']:g} s each. "
+    notes = [
+        f"{requests['playlists']} playlists in turn, k = {requests['k']}, {result['seconds']['measured']:g} s each. "
         f"Milliseconds are those of one client, CPU (without the client's) and memory (shared pages once) at {MANY[0]} clients.",
         *(f"{name} is left out: {reason}." for name, reason in result["left_out"].items()),
         _troubles(systems),
@@ -61,11 +62,11 @@ def serving(result: Result) -> str:
         [
             _table(columns, [[name, *_in_short(system)] for name, system in systems.items()]),
             "",
-            *said,
+            *notes,
             "",
             _table(["target", "expected", "found", "reached"], [_verdict(target) for target in result["targets"]], words=True),
             "",
-            "At fixed rates, counted from when a request was due:",
+            "At fixed rates; times count from the moment a request was due:",
             "",
             _table(["system", "requests/s", "p50 ms", "p95 ms", "p99 ms"], rates),
             "",
@@ -79,7 +80,7 @@ MANY = ("16", "64")
 
 
 def _in_short(system: Result) -> list[str]:
-    """A cell of what was not measured is empty."""
+    """What was not measured is an empty cell."""
     runs = system["clients"]
     alone = _percentiles(runs["1"]) if "1" in runs else [""] * 3
     rates = [f"{runs[clients]['requests_per_second']:.0f}" if clients in runs else "" for clients in MANY]
@@ -101,9 +102,9 @@ def _troubles(systems: Result) -> str:
 
 
 def _noise(systems: Result) -> str:
-    """Figures of a machine that others use are worth little, and say so themselves."""
+    """How busy the machine was with anything else: figures of a busy machine are worth little."""
     elsewhere = [run["cores_elsewhere"] for run in _runs(systems)]
-    return f"Work that has no part in this kept {sum(elsewhere) / len(elsewhere):.1f} cores busy on average, {max(elsewhere):.1f} at most."
+    return f"Other programs kept {sum(elsewhere) / len(elsewhere):.1f} cores busy on average, {max(elsewhere):.1f} at most."
 
 
 def _verdict(target: Result) -> list[str]:
@@ -127,8 +128,8 @@ def reference(result: Result) -> str:
     made: dict[str, list[str]] = {}
     for name, system in result["systems"].items():
         made.setdefault(_made_with(system), []).append(name)
-    said = [f"{', '.join(names)}: {provenance}" for provenance, names in made.items()]
-    return "\n".join([_table(["system", "figure", "here (published)", "order repeats"], rows, words=True), "", *said])
+    notes = [f"{', '.join(names)}: {provenance}" for provenance, names in made.items()]
+    return "\n".join([_table(["system", "figure", "here (published)", "order repeats"], rows, words=True), "", *notes])
 
 
 def _beside(ours: Mapping[str, float], theirs: Mapping[str, float]) -> str:
@@ -221,12 +222,70 @@ def _index(row: Result) -> str:
 
 
 METRICS = ("r_precision", "ndcg@500", "recall@500", "map@10")
-SECTIONS: Mapping[str, Callable[[Result], str]] = {
-    "quality": quality,
-    "serving": serving,
-    "training": training,
-    "scale": scale,
-    "reference": reference,
+SHORT_LISTS = ("popularity", "neighbours", "als", "fusion", "ranker")
+"""The rows of README.md's table: the baseline, the best single retrievers, both ways to combine all of them."""
+SHORT_METRICS = ("r_precision", "ndcg@500")
+
+
+def in_short(quality: Result, serving: Result, scale: Result) -> str:
+    """For README.md: one table of quality, a line each for latency and scale, and a line for each target that is not reached."""
+    rows = [
+        [
+            name,
+            *(f"{quality['lists'][name][metric]['value']:.3f}" for metric in SHORT_METRICS),
+            f"{quality['lists'][name]['clicks']['value']:.1f}",
+        ]
+        for name in SHORT_LISTS
+    ]
+    return "\n".join(
+        [
+            _table(["list", "R-precision", "nDCG@500", "clicks"], rows),
+            "",
+            f"- Latency: p50 with 1 client and requests/s with {MANY[0]}: {_speed(serving, 'composed')}; {_speed(serving, 'fused')} "
+            f"({_link('serving')}).",
+            f"- Scale: {_whole_job(scale)} ({_link('scale')}).",
+            "",
+            f"Targets that are not reached ({_link('serving')}):",
+            "",
+            *(_missed(target) for target in serving["targets"] if target["reached"] is False),
+        ]
+    )
+
+
+def _speed(serving: Result, name: str) -> str:
+    alone, many = (serving["systems"][name]["clients"][clients] for clients in ("1", MANY[0]))
+    return f"{name} {alone['milliseconds']['p50']:.1f} ms, {many['requests_per_second']:.0f}"
+
+
+def _whole_job(scale: Result) -> str:
+    world, phases = scale["world"], scale["phases"].values()
+    minutes, gib = sum(of["seconds"] for of in phases) / 60, max(of["peak_mib"] for of in phases) / 1024
+    return (
+        f"{world['num_playlists']:,} synthetic playlists, {world['num_tracks']:,} tracks, trained and searched "
+        f"in {minutes:.0f} minutes and {gib:.1f} GiB on {scale['circumstances']['machine']['cores']} cores"
+    )
+
+
+def _missed(target: Result) -> str:
+    name, expected, found, _ = _verdict(target)
+    return f"- {name}: {found}, target {expected}"
+
+
+def _link(section: str) -> str:
+    return f"[table](benchmarks/README.md#{section})"
+
+
+Page = Mapping[str, tuple[Callable[..., str], tuple[str, ...]]]
+"""By section, what renders it, from which raw results."""
+PAGES: Mapping[Path, Page] = {
+    ROOT / "README.md": {"results": (in_short, ("quality", "serving", "scale"))},
+    ROOT / "benchmarks" / "README.md": {
+        "quality": (quality, ("quality",)),
+        "serving": (serving, ("serving",)),
+        "training": (training, ("training",)),
+        "scale": (scale, ("scale",)),
+        "reference": (reference, ("reference",)),
+    },
 }
 
 
@@ -245,23 +304,28 @@ def _made_with(result: Result) -> str:
     )
 
 
-def written(text: str) -> str:
-    """`text` with every section filled from its result; a section without a result is an error."""
-    for name, render in SECTIONS.items():
-        result = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-        section = f"<!-- {name} -->\n{render(result)}\n<!-- /{name} -->"
+def written(path: Path, text: str) -> str:
+    """`text`, the page at `path`, with each of its sections filled from the raw results; a missing section is an error."""
+    for name, (render, results) in PAGES[path].items():
+        section = f"<!-- {name} -->\n{render(*map(_raw, results))}\n<!-- /{name} -->"
         text, count = re.subn(rf"<!-- {name} -->.*?<!-- /{name} -->", lambda _, new=section: new, text, flags=re.DOTALL)
         if count != 1:
-            raise SystemExit(f"{README}: expected one section {name}, found {count}")
+            raise SystemExit(f"{path}: expected one section {name}, found {count}")
     return text
 
 
+def _raw(name: str) -> Result:
+    result: Result = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    return result
+
+
 def main() -> None:
-    before = README.read_text(encoding="utf-8")
-    after = written(before)
-    if "--check" in sys.argv[1:] and after != before:
-        raise SystemExit(f"{README}: expected the figures of {RESULTS}, found others. Run `python benchmarks/readme.py`")
-    README.write_text(after, encoding="utf-8")
+    for path in PAGES:
+        before = path.read_text(encoding="utf-8")
+        after = written(path, before)
+        if "--check" in sys.argv[1:] and after != before:
+            raise SystemExit(f"{path}: expected the figures of {RESULTS}, found others. Run `python benchmarks/tables.py`")
+        path.write_text(after, encoding="utf-8")
 
 
 if __name__ == "__main__":
