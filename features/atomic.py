@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-import polars as pl
+from features.domain import SegueError
 
 
 @contextmanager
@@ -105,16 +105,22 @@ def flush_tree(folder: Path) -> None:
 def os_errors(path: Path) -> Iterator[None]:
     """A refusal of the system that a library reports as an error of its own becomes an OSError again, with its number and `path`.
 
-    Polars reports a full disk as an error of the table, numpy as a number of bytes that were not written.
+    Polars and safetensors report a full disk as an error of theirs, numpy as a number of bytes that were not written.
     """
     try:
         yield
-    except pl.exceptions.PolarsError as error:
-        refused = re.search(r"\(os error (\d+)\)", str(error))
-        if refused is None:
-            raise
-        raise OSError(int(refused[1]), os.strerror(int(refused[1])), str(path)) from error
-    except OSError as error:
-        if error.errno is None and re.search(r"requested and \d+ written", str(error)):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+    except SegueError:
         raise
+    except Exception as error:
+        number = _number_of(error)
+        if number is None:
+            raise
+        raise OSError(number, os.strerror(number), str(path)) from error
+
+
+def _number_of(error: Exception) -> int | None:
+    """The system's number for what it refused, where a library has wrapped it in words."""
+    if isinstance(error, OSError):
+        return errno.ENOSPC if error.errno is None and re.search(r"requested and \d+ written", str(error)) else None
+    refused = re.search(r"\(os error (\d+)\)", str(error))
+    return int(refused[1]) if refused else None

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from safetensors import SafetensorError
 
 from features import atomic
 from features.atomic import exchange, is_free, os_errors, replaced_whole, written_whole
+from features.domain import SegueError
 
 
 @pytest.fixture(params=["exchanged", "renamed"])
@@ -152,7 +154,21 @@ def test_a_full_disk_is_an_os_error_whoever_wrote(tmp_path: Path) -> None:
         with Path("/dev/full").open("wb") as file:
             np.arange(1_000_000).tofile(file)
 
-    for write_much in (of_polars, of_numpy):
+    def of_safetensors() -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    for write_much in (of_polars, of_numpy, of_safetensors):
         with pytest.raises(OSError, match="No space left") as caught, os_errors(tmp_path / "out"):
             write_much()
         assert caught.value.errno == errno.ENOSPC
+
+
+def test_another_error_stays_what_it_is(tmp_path: Path) -> None:
+    def raising(error: Exception) -> None:
+        with os_errors(tmp_path):
+            raise error
+
+    for error in (ValueError("no number"), SegueError("found no such file (os error 2)"), PermissionError(13, "Permission denied")):
+        with pytest.raises(type(error)) as caught:
+            raising(error)
+        assert caught.value is error
