@@ -105,7 +105,8 @@ def describe(path: Annotated[Path, typer.Argument(metavar="PATH", help="A datase
 
         headings = of_artifact(open_artifact(path).manifest)
     else:
-        from features.dataset import Dataset, figures
+        from features.dataset import Dataset
+        from features.describe import figures
 
         headings = figures(Dataset.open(path))
     for heading, values in headings.items():
