@@ -30,6 +30,7 @@ def commands() -> list[list[str]]:
     return [shlex.split(line) for block in blocks for line in block.splitlines() if line.startswith("segue ")]
 
 
+@pytest.mark.slow
 def test_the_commands_run_as_written(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     segue, ran = Segue(monkeypatch, capsys), []
     write_world(tmp_path, playlists=200, tracks=600)
