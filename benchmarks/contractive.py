@@ -26,8 +26,8 @@ from features.content import ContentRecipe
 from features.interactions import Interactions
 from features.readers import read_tracks
 from features.schema import CATALOG
-from stages.retrieve.content.contractive import ContractiveRecipe
-from stages.retrieve.content.contractive_training import to_unit_range, train
+from stages.retrieve.content.recipes import ContractiveRecipe
+from stages.retrieve.content.training.contractive import to_unit_range, train
 
 START = ContractiveRecipe(dim=10, hidden_layers=1, batch_size=10, learning_rate=0.0001, epochs=10)
 CHANGES: Mapping[str, tuple[float, ...]] = {

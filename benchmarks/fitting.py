@@ -24,9 +24,9 @@ from features.catalog import Catalog
 from features.dataset import Dataset, read_manifest
 from features.domain import Floats
 from features.interactions import Interactions
-from stages.protocols import TrainingData
 from stages.retrieve.als.model import AlsRecipe
 from stages.retrieve.autoencoder.model import AutoencoderRecipe
+from stages.training_data import TrainingData
 
 CONFIDENCE, REGULARIZATION = 10.0, 0.1
 """Of both systems' ALS, whose loss is that of Hu, Koren and Volinsky (2008)."""
@@ -91,7 +91,7 @@ def fit(job: Job, data: TrainingData) -> CheckpointStore:
     steps = CheckpointStore()
     if job.kind == "als":
         recipe = AlsRecipe(
-            dim=job.dim, sweeps=job.steps, confidence=CONFIDENCE, regularization=REGULARIZATION / CONFIDENCE, frequency_exponent=0
+            factors=job.dim, iterations=job.steps, alpha=CONFIDENCE, regularization=REGULARIZATION / CONFIDENCE, frequency_exponent=0
         )
         recipe.fit(data, steps)
     else:

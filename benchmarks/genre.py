@@ -28,11 +28,10 @@ from features.domain import Queries, Query, Retrieved
 from features.interactions import Interactions
 from features.readers import read_tracks
 from features.schema import CATALOG
-from stages.protocols import RetrieverRecipe, TrainingData
-from stages.retrieve.content.contractive import ContractiveRecipe
-from stages.retrieve.content.contractive_training import to_unit_range, train
-from stages.retrieve.content.cosine import CosineRecipe, GroupWeights
-from stages.retrieve.content.transformer import TransformerRecipe
+from stages.retrieve.content.recipes import ContractiveRecipe, CosineRecipe, GroupWeights, TransformerRecipe
+from stages.retrieve.content.training.contractive import to_unit_range, train
+from stages.retrieve.recipe import Recipe
+from stages.training_data import TrainingData
 
 K = 10
 HELD_OUT = 0.1
@@ -59,7 +58,7 @@ def world(tracks: Path, with_genre: bool, seed: int) -> TrainingData:
     return TrainingData(nobody, Catalog(table), content.values[:, kept], seed, tuple(content.names[i] for i in kept))
 
 
-def measure(recipe: RetrieverRecipe, visible: TrainingData, asked: np.ndarray) -> dict[str, Any]:
+def measure(recipe: Recipe, visible: TrainingData, asked: np.ndarray) -> dict[str, Any]:
     """Of the `K` tracks nearest to each of `asked` (q,)."""
     start = time.perf_counter()
     source = recipe.fit(visible)

@@ -30,17 +30,26 @@ from engine.config import Config, read_config
 from engine.evaluate import metrics
 from engine.pipeline import alone
 from engine.provenance import provenance
-from engine.train import plan
+from engine.train.folds import training_data
 from features.dataset import Dataset
 from features.domain import Ints, Queries, Ranking, SegueError
 from features.schema import IS_CHALLENGE
 from features.split import HISTORIES, Split, hide
-from stages.protocols import RetrieverRecipe, TrainingData
 from stages.retrieve.index.exact import ExactIndex
+from stages.retrieve.recipe import Recipe
+from stages.training_data import TrainingData
 
 K = 10
 LENGTH = 500
-SMALL: Mapping[str, Any] = {"dim": 8, "epochs": 1, "sweeps": 3, "negatives": 64, "background": 64, "tracks_per_epoch": 256}
+SMALL: Mapping[str, Any] = {
+    "dim": 8,
+    "factors": 8,
+    "epochs": 1,
+    "iterations": 3,
+    "negatives": 64,
+    "background": 64,
+    "tracks_per_epoch": 256,
+}
 """With --small: enough to see that everything runs, and no figure to be believed."""
 SEARCHES = 100
 """Queries that Annoy is measured with."""
@@ -62,9 +71,9 @@ class Playlists:
         self.config: Config = read_config(Path(preset))
         dataset = Dataset.open(path)
         self.split: Split = hide(dataset.interactions, self._chosen(dataset, chosen.queries), self.config.seed, HISTORIES)
-        self.visible: TrainingData = plan.visible(dataset, self.split.visible, self.config, serves=False)
+        self.visible: TrainingData = training_data(dataset, self.split.visible, self.config, serves=False)
         recipes = self.config.sources.recipes()
-        self.recipes: dict[str, RetrieverRecipe] = {name: small(one) for name, one in recipes.items()} if chosen.small else recipes
+        self.recipes: dict[str, Recipe] = {name: small(one) for name, one in recipes.items()} if chosen.small else recipes
 
     def _chosen(self, dataset: Dataset, queries: int) -> Ints:
         complete = np.flatnonzero(~dataset.playlists[IS_CHALLENGE].to_numpy())

@@ -28,15 +28,15 @@ from annoy import AnnoyIndex
 
 from engine.config import Config
 from engine.provenance import provenance
-from engine.train.plan import visible
+from engine.train.folds import training_data
 from features.dataset import Dataset
 from features.domain import NO_TRACK, Floats, Ints, Queries, Retrieved
 from stages.retrieve import topk
 from stages.retrieve.als.model import AlsRecipe
-from stages.retrieve.content.contractive import ContractiveRecipe
+from stages.retrieve.content.recipes import ContractiveRecipe
 from stages.retrieve.index.approximate import ApproximateIndex, search_ns
 from stages.retrieve.index.exact import ExactIndex
-from stages.retrieve.index.recipe import Index
+from stages.retrieve.index.protocol import Index
 from stages.retrieve.index.selection import sample_queries
 
 LENGTHS, BATCHES = (100, 500, 1_000), (1, 16)
@@ -107,7 +107,7 @@ def with_nodes(index: Any, nodes: int) -> Index:
     """The same trees, searched with so many nodes in all."""
     if isinstance(index, Shells):
         return Shells(tuple(replace(shell, search_nodes=nodes // SHELLS) for shell in index.shells))
-    found: Index = replace(index, search_nodes=nodes)
+    found: Index = replace(index, search_k=nodes)
     return found
 
 
@@ -180,10 +180,10 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=32)
     chosen = parser.parse_args()
     dataset = Dataset.open(chosen.dataset)
-    data = visible(dataset, dataset.interactions, Config(), serves=False)
+    data = training_data(dataset, dataset.interactions, Config(), serves=False)
     queries = sample_queries(data.interactions, 1, chosen.queries)
     figures = []
-    recipes: dict[str, Any] = {"als": AlsRecipe(sweeps=chosen.sweeps), "content": ContractiveRecipe(epochs=2)}
+    recipes: dict[str, Any] = {"als": AlsRecipe(iterations=chosen.sweeps), "content": ContractiveRecipe(epochs=2)}
     for name, recipe in recipes.items():
         source = recipe.fit(data)
         held = np.flatnonzero(source.track_vectors.any(axis=1) & (data.interactions.track_counts > 0)).astype(np.int32)

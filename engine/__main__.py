@@ -122,7 +122,7 @@ def train(
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="YAML, or a preset's name; the defaults are those that win on real data.")
     ] = None,
-    workers: Annotated[int, typer.Option(min=0, max=1024, help="Ray Train workers; 0 trains in this process, without a cluster.")] = 1,
+    workers: Annotated[int, typer.Option(min=0, max=1024, help="Ray Train workers; 0 trains in this process, without Ray.")] = 1,
     cpus_per_worker: Annotated[
         int | None, typer.Option(min=1, help="CPUs each worker reserves and threads it runs; else all there are, shared out.")
     ] = None,
@@ -135,12 +135,12 @@ def train(
             "file://); else .segue-train beside the artifact.",
         ),
     ] = None,
-    older: Annotated[Path | None, typer.Option("--from", metavar="ARTIFACT", help="An older model to start warm from.")] = None,
+    previous: Annotated[Path | None, typer.Option("--from", metavar="ARTIFACT", help="A previous model to start warm from.")] = None,
     effort: Annotated[float, typer.Option(help="With --from: the share of the sweeps and epochs to make, more than 0, at most 1.")] = 0.25,
 ) -> None:
     """Train both stages with Ray Train and write one artifact. After a failure the same command resumes.
 
-    With --from the settings and the ranker are those of an older model, and its sources start from what they had learned.
+    With --from the settings and the ranker are those of a previous model, and its sources start from what they have learned.
 
     The workers are those of the Ray cluster at RAY_ADDRESS, else of this machine; DATASET must be at the same path on every node.
     """
@@ -148,9 +148,9 @@ def train(
     from engine.train.launch import train as train_model
     from engine.train.warm_start import PreviousModel
 
-    if older and config:
+    if previous and config:
         raise SegueError("train: expected one of --config and --from, found both: a model keeps the settings it was trained with")
-    warm = PreviousModel.at(older, effort) if older else None
+    warm = PreviousModel.at(previous, effort) if previous else None
     settings = warm.config if warm else read_config(config)
     with shown_progress() as progress:
         manifest = train_model(
@@ -162,7 +162,7 @@ def train(
             report=progress,
             threads=cpus_per_worker,
             gpus=gpus_per_worker,
-            older=warm,
+            previous=warm,
             say=lambda line: typer.echo(f"segue: {line}", err=True),
         )
     typer.echo(f"{out}: version {manifest.version}, {len(manifest.sources)} sources, {len(manifest.feature_names)} pair features")
@@ -176,23 +176,15 @@ def evaluate(
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the report here.")] = None,
 ) -> None:
     """Report how good every source, their union, fusion and the ranker are."""
-    from engine.cli.describe import IMPORTANCE, importance
-    from engine.evaluate.report import category_table, compare, report, table, write_report
+    from engine.cli.describe import show_report
+    from engine.evaluate.report import evaluate as evaluate_model
+    from engine.evaluate.report import write_report
     from engine.model import open_model
-    from features.challenge import read_challenge, read_truth
 
     model = open_model(artifact)
-    asked = read_challenge(challenge, model.names.vocabulary)
-    hidden = read_truth(truth, asked.pids, model.names.vocabulary)
     with shown_progress() as progress:
-        comparison = compare(model.pipeline, asked.queries, hidden.qrels, progress)
-    manifest = model.artifact.manifest
-    result = report(comparison, hidden.qrels, hidden.categories, len(model.names.vocabulary), model.config.seed)
-    result["importance"] = manifest.metrics["importance"]
-    show_rows("every list", *table(result))
-    show_rows("the ranker by category", *category_table(result))
-    show("what the ranker was given", {name: result[name]["value"] for name in ("recall_ceiling", "union_recall")})
-    show(IMPORTANCE, importance(manifest))
+        result = evaluate_model(model, challenge, truth, progress)
+    show_report(result, model.artifact.manifest)
     if json:
         write_report(json, result)
 
@@ -256,7 +248,7 @@ def deploy(
 
     changed = change(artifact)
     typer.echo(
-        f"model {changed.version} is served" + (f", no longer {changed.before}" if changed.before != changed.version else " already")
+        f"model {changed.version} is served" + (f", no longer {changed.previous}" if changed.previous != changed.version else " already")
     )
 
 

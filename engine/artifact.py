@@ -32,6 +32,7 @@ from engine.provenance import git_commit, libraries
 from features.atomic import flush, flush_tree
 from features.domain import SegueError
 from features.npy import RETRAIN
+from features.validation import in_one_line
 
 FORMAT_VERSION = 3
 MANIFEST = "manifest.json"
@@ -222,8 +223,7 @@ def _parse(path: Path, raw: bytes) -> Manifest:
     try:
         manifest = Manifest.model_validate(content)
     except ValidationError as error:
-        found = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}, found {one['input']!r}"[:200] for one in error.errors())
-        expected = ", ".join(Manifest.model_fields)
+        expected, found = ", ".join(Manifest.model_fields), in_one_line(error, Manifest)
         raise SegueError(f"{name}: expected the keys {expected} and no other, found {found}. {RETRAIN}") from error
     for file in manifest.files:
         _require_admitted(name, file)

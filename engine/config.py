@@ -12,31 +12,26 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from features.content import ContentRecipe
 from features.domain import SegueError
+from features.validation import in_one_line
 from stages.rank.lambdamart import LambdaMartRecipe
 from stages.retrieve.als.model import AlsRecipe
 from stages.retrieve.autoencoder.model import AutoencoderRecipe
 from stages.retrieve.catalogue.popularity import PopularityRecipe
 from stages.retrieve.catalogue.related_artists import RelatedRecipe
 from stages.retrieve.catalogue.same_artist import AlbumRecipe, ArtistRecipe
-from stages.retrieve.content.contractive import ContractiveRecipe
-from stages.retrieve.content.cosine import CosineRecipe
-from stages.retrieve.content.transformer import TransformerRecipe
+from stages.retrieve.content.recipes import ContractiveRecipe, CosineRecipe, TransformerRecipe
 from stages.retrieve.factorization.model import FactorizationRecipe
-from stages.retrieve.item_item.graph import GraphRecipe
-from stages.retrieve.item_item.slim import SlimRecipe
+from stages.retrieve.item_item.model import GraphRecipe, SlimRecipe
 from stages.retrieve.playlists.neighbours import NeighboursRecipe
 from stages.retrieve.playlists.title import TitleRecipe
+from stages.settings import Settings
 
 PRESETS = Path(__file__).parent / "presets"
 """Settings with a name: `NAME.yaml` each."""
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def _content_kind(value: object) -> object:
@@ -70,7 +65,7 @@ Recipe = Annotated[
 """Of every kind of source."""
 
 
-class SourcesConfig(_Part):
+class SourcesConfig(Settings):
     """One recipe per source; null leaves a source out. Any further name is a source of its own, with the `kind` it is of."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -109,7 +104,7 @@ class SourcesConfig(_Part):
         return {name: recipe for name, recipe in self._all().items() if self.only is None or name in (*self.only, "popularity")}
 
 
-class CandidatesConfig(_Part):
+class CandidatesConfig(Settings):
     """How many tracks go from the first stage to the second."""
 
     per_source: int = Field(1_000, ge=1)
@@ -128,7 +123,7 @@ class CandidatesConfig(_Part):
         return self.per_source if k is None else min(self.per_source, self.most(k))
 
 
-class ExamplesConfig(_Part):
+class ExamplesConfig(Settings):
     """What the ranker learns from."""
 
     playlists: int = Field(6_000, ge=1)
@@ -143,7 +138,7 @@ class ExamplesConfig(_Part):
     """Share of the masked playlists that no model learns from: the figures in the manifest come from these."""
 
 
-class TrialsConfig(_Part):
+class TrialsConfig(Settings):
     """How alternatives of a source are tried before the training."""
 
     playlists: int = Field(500, ge=1)
@@ -154,7 +149,7 @@ class TrialsConfig(_Part):
     """How much better, of its nDCG, an alternative must be than what stands before it."""
 
 
-class Config(_Part):
+class Config(Settings):
     """Everything that decides what a training makes of a dataset."""
 
     seed: int = Field(0, ge=0)
@@ -163,7 +158,7 @@ class Config(_Part):
     candidates: CandidatesConfig = CandidatesConfig()
     examples: ExamplesConfig = ExamplesConfig()
     ranker: LambdaMartRecipe = LambdaMartRecipe()
-    alternatives: Mapping[str, tuple[Mapping[str, Any], ...]] = {"als": ({"dim": 256}, {"dim": 512})}
+    alternatives: Mapping[str, tuple[Mapping[str, Any], ...]] = {"als": ({"factors": 256}, {"factors": 512})}
     """By source, what may take the place of some of its settings, cheapest first: tried as long as each pays."""
     trials: TrialsConfig = TrialsConfig()
 
@@ -179,7 +174,7 @@ class Config(_Part):
         """The recipes to try for each source that is used and has alternatives, its own first."""
         used = self.sources.recipes()
         return {
-            name: [used[name], *(type(used[name]).model_validate({**used[name].model_dump(), **changes}) for changes in of_source)]
+            name: [used[name], *(_changed(name, used[name], changes) for changes in of_source)]
             for name, of_source in self.alternatives.items()
             if name in used and of_source
         }
@@ -193,6 +188,13 @@ class Config(_Part):
     def without(self, names: Iterable[str]) -> Config:
         """The same without these sources."""
         return reduce(lambda config, name: config.with_source(name, None), names, self)
+
+
+def _changed(name: str, recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    try:
+        return type(recipe).model_validate({**recipe.model_dump(), **changes})
+    except ValidationError as error:
+        raise ValueError(f"alternatives.{name}.{in_one_line(error, type(recipe))}") from error
 
 
 def read_config(path: Path | None) -> Config:
@@ -210,9 +212,7 @@ def read_config(path: Path | None) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise SegueError(f"{path}: {name}: {first['msg']}, found {first['input']!r}. See `segue train --help`") from error
+        raise SegueError(f"{path}: {in_one_line(error, Config)}. See `segue train --help`") from error
 
 
 def presets() -> list[str]:

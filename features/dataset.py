@@ -45,6 +45,7 @@ from features.schema import (
     TRACK_INDEX,
     conform,
 )
+from features.validation import in_one_line
 from features.vocabulary import Vocabulary
 
 FORMAT_VERSION = 1
@@ -131,9 +132,7 @@ def read_manifest(path: Path) -> DatasetManifest:
     try:
         return DatasetManifest.model_validate_json(raw)
     except ValidationError as error:
-        wrong = error.errors()[0]
-        place = ".".join(map(str, wrong["loc"]))
-        raise SegueError(f"{file}: expected the facts of a dataset, found {place}: {wrong['msg']}. {_AGAIN}") from error
+        raise SegueError(f"{file}: expected the facts of a dataset, found {in_one_line(error, DatasetManifest)}. {_AGAIN}") from error
 
 
 def file_facts(folder: Path) -> dict[str, FileFacts]:

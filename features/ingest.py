@@ -12,7 +12,7 @@ Knows no model, and no formats: those are `features.readers`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from features.dataset import (
 )
 from features.domain import SegueError
 from features.processes import cores, done_by_processes
+from features.progress import Progress, silent
 from features.readers import KNOWN_FROM_PLAYLISTS, Piece, pieces, read_tracks
 from features.schema import (
     CATALOG,
@@ -47,9 +48,6 @@ from features.schema import (
     conform,
 )
 from features.vocabulary import Vocabulary, bare
-
-Progress = Callable[[str, float], None]
-"""Called with (phase, share done in 0…1)."""
 
 _KEY = "key_of_track"
 """The id without Spotify's prefix: two forms of one id are one track, shown in the form that was met first."""
@@ -77,10 +75,6 @@ class IngestSummary:
     repeats: int
     """Entries that named a track its playlist already held."""
     fingerprint: str
-
-
-def silent(phase: str, done: float) -> None:
-    """A Progress that shows nothing."""
 
 
 def ingest(

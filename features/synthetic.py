@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,10 +28,10 @@ import pyarrow as pa
 from features.dataset import replaced_whole
 from features.domain import SegueError
 from features.processes import cores, done_by_processes
+from features.progress import Progress, silent
 
 Indices = npt.NDArray[np.int64]
 Random = np.random.Generator
-Progress = Callable[[str, float], None]
 
 GENRES = ("pop", "hip hop", "rock", "country", "electronic", "indie", "r&b", "latin", "metal", "jazz", "folk", "classical")
 MOODS = ("chill", "workout", "party", "road trip", "study")
@@ -181,10 +181,6 @@ class Playlists:
 
     def tracks_of(self, i: int) -> Indices:
         return self.tracks[self.offsets[i] : self.offsets[i + 1]]
-
-
-def silent(phase: str, done: float) -> None:
-    """A Progress that shows nothing."""
 
 
 def write_world(

@@ -1,24 +1,19 @@
-"""What a retriever promises, and what it may learn from.
+"""What a trained retriever promises, and how training reports its progress.
 
-A recipe (small, frozen, from the config) and a trained thing are two types: `recipe.fit(data)` returns what can
-retrieve, so nothing is ever half-trained. A trained thing saves itself into a folder of its own in plain formats
-and is opened again from that folder; the engine checks the folder's files before it is opened. Knows no Ray.
+A recipe (`stages.retrieve.recipe`) and a trained source are two types: `fit` turns one into the other, so no object is ever half
+trained. A source saves itself into a folder of its own in plain formats and is opened again from that folder; the engine checks
+the folder's files before. Knows no Ray.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import numpy as np
 
-from features.catalog import Catalog
-from features.content import ContentRecipe
 from features.domain import Floats, Queries, Retrieved, SegueError
-from features.interactions import Interactions
-from stages.resume import FROM_SCRATCH, TrainingContext
 
 Report = Callable[[str, float, Mapping[str, float]], None]
 """Called with (phase, share done in 0…1, figures such as the loss); how it is shown is the caller's business."""
@@ -36,37 +31,6 @@ def staged(report: Report, stage: str) -> Report:
 def named(report: Report, source: str) -> Report:
     """A report by a source's name in the config, whatever its recipe calls it: two sources may be of one kind."""
     return lambda _, done, figures: report(source, done, figures)
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """All that a retriever may learn from: what is visible of every playlist, and what is known of every track.
-
-    There is no door from here to a held-out track: `features.split` builds the visible interactions, and nothing
-    that fits is ever handed anything else.
-    """
-
-    interactions: Interactions
-    catalog: Catalog
-    content: Floats
-    """(num_tracks, num_content_features) the content matrix."""
-    seed: int
-    content_names: tuple[str, ...] = ()
-    """(num_content_features,) what its columns are, as `features.content` names them; without names each is a feature of its own."""
-    serves: bool = True
-    """Whether what is fitted will answer requests, so that the choice of its index is worth measuring."""
-    past: TrainingContext = FROM_SCRATCH
-    """What an earlier fit of this one source left to go on from."""
-
-    @classmethod
-    def of(cls, interactions: Interactions, catalog: Catalog, recipe: ContentRecipe, seed: int, serves: bool = True) -> Self:
-        """With the content matrix that `recipe` makes of these."""
-        content = recipe.fit(catalog, interactions)
-        return cls(interactions, catalog, content.values, seed, content.names, serves)
-
-    @property
-    def num_tracks(self) -> int:
-        return self.interactions.num_tracks
 
 
 class Retriever(Protocol):
@@ -99,16 +63,6 @@ class NoSpace:
 
     track_vectors: None = None
     track_biases: None = None
-
-
-class RetrieverRecipe(Protocol):
-    """How to train one source."""
-
-    def fit(self, visible: TrainingData, report: Report = silent) -> Retriever: ...
-
-    def open(self, folder: Path, num_tracks: int) -> Retriever:
-        """What a source of this recipe saved into `folder`, its large arrays mapped into memory."""
-        ...
 
 
 def require_finite(name: str, values: np.ndarray) -> np.ndarray:

@@ -9,14 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
 from features.domain import NO_TRACK, Floats, Ints, SegueError
-
-if TYPE_CHECKING:
-    from stages.protocols import Retriever
 
 Source = TypeVar("Source")
 State = Mapping[str, np.ndarray]
@@ -63,7 +60,8 @@ NO_CHECKPOINTS = NoCheckpoints()
 class WarmStart:
     """A trained source of the same recipe, from data that came before."""
 
-    source: Retriever
+    source: object
+    """A retriever of whatever kind; `source_of` narrows it."""
     rows: Ints
     """(num_tracks,) where the older model has each track of the new vocabulary; NO_TRACK where it does not."""
 

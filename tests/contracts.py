@@ -19,8 +19,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from features.domain import NO_TRACK, Candidates, Floats, Ints, Queries, Query, Retrieved, SegueError
-from stages.protocols import Retriever, RetrieverRecipe
-from stages.retrieve.index.recipe import Index, IndexRecipe
+from stages.protocols import Retriever
+from stages.retrieve.index.protocol import Index
+from stages.retrieve.index.recipe import IndexRecipe
+from stages.retrieve.recipe import Recipe
 from tests import oracles, worlds
 from tests.worlds import Checkerboard
 
@@ -35,7 +37,7 @@ def board() -> Checkerboard:
 
 
 @cache
-def fitted(recipe: RetrieverRecipe) -> Retriever:
+def fitted(recipe: Recipe) -> Retriever:
     """Recipes are frozen, so each is fitted once for all tests of its class."""
     return recipe.fit(board().visible)
 
@@ -64,7 +66,7 @@ def files_of(folder: Path) -> list[Path]:
 class RetrieverContract:
     """A recipe that is fitted, asked, saved and opened."""
 
-    recipe: ClassVar[RetrieverRecipe]
+    recipe: ClassVar[Recipe]
     hears: ClassVar[frozenset[str]] = frozenset({"seeds"})
     """What of a query the source understands: "seeds", "title", both, or nothing, when it answers the same to all."""
     has_vectors: ClassVar[bool] = False

@@ -25,9 +25,9 @@ README, LOG = ROOT / "README.md", ROOT / "docs" / "log.md"
 GUIDES = sorted(ROOT.glob("docs/*.md"))
 PAGES = [README, ROOT / "DESIGN.md", ROOT / "CHANGELOG.md", ROOT / "benchmarks" / "README.md", *GUIDES]
 SMALL = """
-sources: {als: {dim: 8, sweeps: 2}, autoencoder: null, content: {kind: contractive, dim: 4, epochs: 1}}
+sources: {als: {factors: 8, iterations: 2}, autoencoder: null, content: {kind: contractive, dim: 4, epochs: 1}}
 examples: {playlists: 60, misses: 40}
-ranker: {trees: 5, leaves: 7, least_examples_per_leaf: 5}
+ranker: {num_iterations: 5, num_leaves: 7, min_data_in_leaf: 5}
 """
 """What a document's training lacks to be done in seconds."""
 NEEDS_A_SERVICE = ("serve", "deploy", "bench")

@@ -16,11 +16,11 @@ from typing import Any
 import httpx
 
 from engine.cli.console import show, show_rows, shown_progress
+from engine.cli.describe import show_report
 from engine.config import Config, SourcesConfig
-from engine.evaluate.report import category_table, compare, report, table
+from engine.evaluate.report import evaluate
 from engine.model import open_model
 from engine.serve.app import ENVIRONMENT, running_service
-from features.challenge import read_challenge, read_truth
 from features.ingest import ingest
 from features.synthetic import write_world
 from stages.rank.lambdamart import LambdaMartRecipe
@@ -31,8 +31,8 @@ PLAYLISTS, TRACKS, SEED = 3_000, 6_000, 0
 REQUEST_TIMEOUT_S = 30.0
 SMALL = Config(
     alternatives={},
-    sources=SourcesConfig(als=AlsRecipe(dim=64, sweeps=8), autoencoder=AutoencoderRecipe(dim=64)),
-    ranker=LambdaMartRecipe(trees=100),
+    sources=SourcesConfig(als=AlsRecipe(factors=64, iterations=8), autoencoder=AutoencoderRecipe(dim=64)),
+    ranker=LambdaMartRecipe(num_iterations=100),
 )
 """The default settings, made small enough for a small world."""
 
@@ -70,14 +70,9 @@ def _train(dataset: Path, artifact: Path) -> None:
 
 def _evaluate(artifact: Path, world: Path) -> None:
     model = open_model(artifact)
-    asked = read_challenge(world / "challenge.json", model.names.vocabulary)
-    hidden = read_truth(world / "truth.parquet", asked.pids, model.names.vocabulary)
     with shown_progress() as progress:
-        comparison = compare(model.pipeline, asked.queries, hidden.qrels, progress)
-    result = report(comparison, hidden.qrels, hidden.categories, len(model.names.vocabulary))
-    show_rows("every list", *table(result))
-    show_rows("the ranker by category", *category_table(result))
-    show("what the ranker was given", {"recall ceiling": result["recall_ceiling"]["value"]})
+        result = evaluate(model, world / "challenge.json", world / "truth.parquet", progress)
+    show_report(result, model.artifact.manifest)
 
 
 def _free_port() -> int:

@@ -1,6 +1,6 @@
-"""What `segue describe` shows of an artifact: what it is, its sources and what was measured when it was made.
+"""What the terminal shows of an artifact: its description, and the report of an evaluation.
 
-Input: a manifest. Output: figures by heading. Knows no file.
+Input: a manifest, a report. Output: figures by heading; the report's tables on stdout. Knows no file.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine.artifact import Manifest, Source
+from engine.cli.console import show, show_rows
+from engine.evaluate.report import category_table, table
 
 Figure = float | int | str
 MOST_FEATURES = 15
@@ -44,6 +46,14 @@ def figures(manifest: Manifest) -> dict[str, dict[str, Figure]]:
         IMPORTANCE: importance(manifest),
         "libraries": dict(manifest.libraries),
     }
+
+
+def show_report(result: Mapping[str, Any], manifest: Manifest) -> None:
+    """What `segue evaluate` shows of a report of `engine.evaluate.report`."""
+    show_rows("every list", *table(result))
+    show_rows("the ranker by category", *category_table(result))
+    show("what the ranker was given", {name: result[name]["value"] for name in ("recall_ceiling", "union_recall")})
+    show(IMPORTANCE, importance(manifest))
 
 
 def _differences(one: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The report: how good each source, their union, fusion and the ranker are, on playlists whose hidden tracks are known.
 
-Input: a pipeline, queries and their qrels. Output: per list the metrics of design.md section 6 with their intervals, overall
+Input: a pipeline, queries and their qrels. Output: per list the metrics of `metrics` with their intervals, overall
 and by category, the union's recall ceiling and what would be lost without each source. A ranker is judged against the
 order it was given and never without the ceiling it was given. Knows neither training nor serving.
 """
@@ -18,9 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.evaluate import metrics
+from engine.model import Model
 from engine.pipeline import Pipeline, answer, batches
 from engine.provenance import provenance
 from features.atomic import written_whole
+from features.challenge import read_challenge, read_truth
 from features.domain import Candidates, Ints, Qrels, Queries, Ranking
 from features.split import SHAPES
 from stages.retrieve.union import unite
@@ -46,6 +48,16 @@ class Comparison:
     """(q,) share of the relevant tracks that any source proposed, before the union was cut to what is ranked."""
     without: Mapping[str, Values]
     """Per source: (q,) the same of the union of all the others."""
+
+
+def evaluate(model: Model, challenge: Path, truth: Path, progress: Progress | None = None) -> dict[str, Any]:
+    """The report of `model` on the playlists of a challenge file, whose hidden tracks are in the table `truth`."""
+    vocabulary = model.names.vocabulary
+    playlists = read_challenge(challenge, vocabulary)
+    hidden = read_truth(truth, playlists.pids, vocabulary)
+    comparison = compare(model.pipeline, playlists.queries, hidden.qrels, progress)
+    result = report(comparison, hidden.qrels, hidden.categories, len(vocabulary), model.config.seed)
+    return {**result, "importance": model.artifact.manifest.metrics["importance"]}
 
 
 def compare(pipeline: Pipeline, queries: Queries, qrels: Qrels, progress: Progress | None = None) -> Comparison:

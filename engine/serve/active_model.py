@@ -31,7 +31,8 @@ class ActiveModel:
         self._telemetry: Telemetry = telemetry or NoTelemetry()
         self._versions = ModelCache("gateway", self._open)
         self._gateway: Gateway | None = None
-        self.serving: ModelRef | None = None
+        self.model: ModelRef | None = None
+        """The one that is served."""
 
     @classmethod
     def of_one_process(cls, limits: Limits, threads: int, telemetry: Telemetry | None = None) -> ActiveModel:
@@ -49,11 +50,11 @@ class ActiveModel:
         await self._hold(model)
         await self._versions.of(model.version).warm()
 
-    async def to(self, model: ModelRef) -> None:
+    async def activate(self, model: ModelRef) -> None:
         """From now on requests are answered by this model; it is opened where it was not."""
-        if self.serving != model:
+        if self.model != model:
             await self._hold(model)
-            self._gateway, self.serving = self._versions.of(model.version), model
+            self._gateway, self.model = self._versions.of(model.version), model
             self._telemetry.model(model.version)
 
     async def _hold(self, model: ModelRef) -> None:

@@ -22,14 +22,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from engine.artifact import open_artifact
-from engine.model import RANKER as RANKER_NAME
+from engine.model import RANKER
 from engine.serve.local_stages import reason
 from engine.serve.middleware import keys_of_environment
 from engine.serve.orchestrator import Limits
-from engine.serve.placement import SHARED, heavy
-from engine.serve.rollout import GATEWAY as GATEWAY_NAME
-from engine.serve.rollout import RELEASE as RELEASE_NAME
-from engine.serve.rollout import Changed
+from engine.serve.placement import GATEWAY, RELEASE, SHARED, heavy
+from engine.serve.rollout import ModelChange
 from features.domain import SegueError
 
 if TYPE_CHECKING:
@@ -110,24 +108,24 @@ class ServeArgs(BaseModel):
 
 def build_app(args: ServeArgs) -> "Application":
     """The application of one artifact; a damaged one is a SegueError before anything starts."""
-    from engine.serve.deployments import GATEWAY, RANKER, RELEASE, SOURCES
+    from engine.serve.deployments import GATEWAY_DEPLOYMENT, RANKER_DEPLOYMENT, RELEASE_DEPLOYMENT, SOURCES_DEPLOYMENT
 
     keys_of_environment()  # a file of keys that cannot be read is said here, not in every gateway
     artifact, limits = open_artifact(args.artifact), args.limits()
     replicas, threads = args.replicas_each(), args.threads_each()
     alone = heavy(artifact) if args.apart is None else args.apart
-    stages = () if args.topology == "fused" else (*alone, SHARED, RANKER_NAME)
-    release = RELEASE.options(name=RELEASE_NAME, user_config={"artifact": str(artifact.path.resolve())}).bind(stages)
-    gateway = GATEWAY.options(name=GATEWAY_NAME, num_replicas=replicas)
+    stages = () if args.topology == "fused" else (*alone, SHARED, RANKER)
+    release = RELEASE_DEPLOYMENT.options(name=RELEASE, user_config={"artifact": str(artifact.path.resolve())}).bind(stages)
+    gateway = GATEWAY_DEPLOYMENT.options(name=GATEWAY, num_replicas=replicas)
     if args.topology == "fused":
         return gateway.bind(release, limits, threads)
-    named = {name: SOURCES.options(name=name, num_replicas=replicas) for name in (*alone, SHARED)}
+    named = {name: SOURCES_DEPLOYMENT.options(name=name, num_replicas=replicas) for name in (*alone, SHARED)}
     sources = {name: deployment.bind(release, name, alone, threads) for name, deployment in named.items()}
-    ranker = RANKER.options(name=RANKER_NAME, num_replicas=replicas).bind(release)
+    ranker = RANKER_DEPLOYMENT.options(name=RANKER, num_replicas=replicas).bind(release)
     return gateway.bind(release, limits, threads, sources, ranker)
 
 
-def deploy(artifact: Path, app: str = APP) -> Changed:
+def deploy(artifact: Path, app: str = APP) -> ModelChange:
     """The service on the Ray cluster at RAY_ADDRESS, else on the one of this machine, turns to `artifact` without a gap.
 
     A model that is damaged, or that any replica cannot open, is a SegueError, and the old one keeps serving.
@@ -135,7 +133,7 @@ def deploy(artifact: Path, app: str = APP) -> Changed:
     open_artifact(artifact, verify="size")  # a wrong path is said before anything is asked
     with _cluster() as serve:
         try:
-            asked = _changed(serve.get_deployment_handle(RELEASE_NAME, app), artifact)
+            asked = _changed(serve.get_deployment_handle(RELEASE, app), artifact)
             return asyncio.run_coroutine_threadsafe(asked, _handles_loop()).result()
         except TimeoutError as error:
             raise SegueError(f"deploy: expected the change to be through within {DEPLOYING_S:.0f} s, found it still under way") from error
@@ -143,8 +141,8 @@ def deploy(artifact: Path, app: str = APP) -> Changed:
             raise SegueError(f"deploy: {reason(error)}") from error
 
 
-async def _changed(release: Any, artifact: Path) -> Changed:
-    changed: Changed = await asyncio.wait_for(release.deploy.remote(str(artifact.resolve())), DEPLOYING_S)
+async def _changed(release: Any, artifact: Path) -> ModelChange:
+    changed: ModelChange = await asyncio.wait_for(release.deploy.remote(str(artifact.resolve())), DEPLOYING_S)
     return changed
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 from ray import serve
@@ -27,12 +27,13 @@ from engine.serve.local_stages import LocalRanker, LocalSources, Proposals, Stag
 from engine.serve.middleware import RETRY_AFTER, keys_of_environment
 from engine.serve.model_cache import ModelRef, WrongVersion
 from engine.serve.orchestrator import Limits
-from engine.serve.placement import placed
+from engine.serve.placement import GATEWAY, placed
 from engine.serve.prometheus import PrometheusTelemetry, log_as_serve_does
-from engine.serve.rollout import Changed, Rollout
+from engine.serve.rollout import ModelChange, Rollout
 from engine.serve.routes import web_app
 from features.domain import Queries, Retrieved, SegueError
 
+P = ParamSpec("P")
 T = TypeVar("T")
 LOG = logging.getLogger("segue")
 CPUS = 0.1
@@ -198,15 +199,15 @@ class GatewayReplica:
     async def prepare(self, model: ModelRef) -> None:
         await self._active.prepare(model)
 
-    async def turn_to(self, model: ModelRef) -> None:
-        await self._active.to(model)
+    async def activate(self, model: ModelRef) -> None:
+        await self._active.activate(model)
 
-    async def serving(self) -> ModelRef | None:
-        return self._active.serving
+    async def active_model(self) -> ModelRef | None:
+        return self._active.model
 
     async def _follow(self) -> None:
         (served, *_) = await self._follower.wanted()
-        await self._active.to(served)
+        await self._active.activate(served)
 
     async def _keep_following(self) -> None:
         while True:
@@ -217,23 +218,51 @@ class GatewayReplica:
                 LOG.warning("the release does not answer: %s", reason(error))
 
 
-class Replicas:
-    """Every replica of this application, by deployment."""
+class RemoteReplicas:
+    """Every replica of one deployment of this application."""
 
-    async def call(self, deployment: str, method: str, *args: Any) -> list[Any]:
-        handle = serve.get_deployment_handle(deployment, serve.get_replica_context().app_name)
+    def __init__(self, deployment: str) -> None:
+        self._deployment = deployment
+
+    async def prepare(self, model: ModelRef) -> None:
+        await self._must_answer(_StageReplica.prepare, model)
+
+    async def _must_answer(self, method: Callable[Concatenate[Any, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> list[T]:
+        """As `_broadcast`; replicas that are late or gone are a SegueError."""
         try:
-            answers: list[Any] = await asyncio.wait_for(_all_of(handle.broadcast(method, *args)), LOADING_S if args else ANSWERING_S)
+            return await _broadcast(self._deployment, LOADING_S, method, *args, **kwargs)
         except (DeploymentUnavailableError, TimeoutError) as error:
-            if args:
-                raise SegueError(f"{deployment}: expected an answer of every replica, found {reason(error)}") from error
+            raise SegueError(f"{self._deployment}: expected an answer of every replica, found {reason(error)}") from error
+
+
+class RemoteGateways(RemoteReplicas):
+    """Every replica of the gateway."""
+
+    def __init__(self) -> None:
+        super().__init__(GATEWAY)
+
+    async def prepare(self, model: ModelRef) -> None:
+        await self._must_answer(GatewayReplica.prepare, model)
+
+    async def activate(self, model: ModelRef) -> None:
+        await self._must_answer(GatewayReplica.activate, model)
+
+    async def active_models(self) -> list[ModelRef]:
+        try:
+            models = await _broadcast(self._deployment, ANSWERING_S, GatewayReplica.active_model)
+        except (DeploymentUnavailableError, TimeoutError):  # the gateways start after the rollout
             return []
-        return answers
+        return [model for model in models if model is not None]
 
 
-async def _all_of(response: Any) -> list[Any]:
-    answers: list[Any] = await response.results_async()
-    return answers
+async def _broadcast(
+    deployment: str, within: float, method: Callable[Concatenate[Any, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+) -> list[T]:
+    """What `method` returns in each replica; Serve wants its name, so that this is the one place where a name stands for it."""
+    handle = serve.get_deployment_handle(deployment, serve.get_replica_context().app_name)
+    response: Any = handle.broadcast(method.__name__, *args, **kwargs)
+    results: list[T] = await asyncio.wait_for(response.results_async(), within)
+    return results
 
 
 class RolloutConfig(BaseModel):
@@ -249,7 +278,7 @@ class RolloutReplica:
 
     def __init__(self, stages: Sequence[str]) -> None:
         log_as_serve_does()
-        self._release = Rollout(stages, Replicas())
+        self._release = Rollout([RemoteReplicas(stage) for stage in stages], RemoteGateways())
         self._started = False
 
     async def reconfigure(self, config: dict[str, str]) -> None:
@@ -264,11 +293,11 @@ class RolloutReplica:
     async def wanted(self) -> tuple[ModelRef, ...]:
         return await self._release.wanted()
 
-    async def deploy(self, path: str) -> Changed:
+    async def deploy(self, path: str) -> ModelChange:
         return await self._release.deploy(path)
 
 
-SOURCES: Deployment = serve.deployment(**STAGE)(SourcesReplica)
-RANKER: Deployment = serve.deployment(**STAGE)(RankerReplica)
-GATEWAY: Deployment = serve.deployment(**INGRESS)(serve.ingress()(GatewayReplica))
-RELEASE: Deployment = serve.deployment(**RELEASE_OPTIONS)(RolloutReplica)
+SOURCES_DEPLOYMENT: Deployment = serve.deployment(**STAGE)(SourcesReplica)
+RANKER_DEPLOYMENT: Deployment = serve.deployment(**STAGE)(RankerReplica)
+GATEWAY_DEPLOYMENT: Deployment = serve.deployment(**INGRESS)(serve.ingress()(GatewayReplica))
+RELEASE_DEPLOYMENT: Deployment = serve.deployment(**RELEASE_OPTIONS)(RolloutReplica)

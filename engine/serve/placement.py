@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from engine.artifact import Artifact
 from engine.model import source_names
 
+GATEWAY, RELEASE = "gateway", "release"
+"""Names of deployments."""
 SHARED = "sources"
 """The deployment of all sources that have none of their own."""
 SHARED_NUMBERS = 30_000_000

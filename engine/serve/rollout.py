@@ -12,39 +12,49 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from engine.serve.local_stages import reason
 from engine.serve.model_cache import ModelRef, checked
 from features.domain import SegueError
 
 LOG = logging.getLogger("segue")
-GATEWAY, RELEASE = "gateway", "release"
-"""Names of deployments."""
 
 
-class ReplicaGroup(Protocol):
-    """All replicas there are."""
+class Replicas(Protocol):
+    """All replicas of one deployment; what fails in one of them is raised."""
 
-    async def call(self, deployment: str, method: str, *args: Any) -> list[Any]:
-        """What `method` answers in each replica of the deployment; an error of one of them is raised. None where there is none."""
+    async def prepare(self, model: ModelRef) -> None:
+        """Every replica opens the model beside the one that it serves."""
+        ...
+
+
+class GatewayReplicas(Replicas, Protocol):
+    """All replicas of the gateway."""
+
+    async def activate(self, model: ModelRef) -> None:
+        """Every replica answers with this model from now on."""
+        ...
+
+    async def active_models(self) -> list[ModelRef]:
+        """The models that the replicas answer with; empty where no replica has one yet."""
         ...
 
 
 @dataclass(frozen=True)
-class Changed:
-    """The outcome of a change of models."""
+class ModelChange:
+    """The outcome of a deployment: the version that is served now, and the version that was served before it."""
 
     version: str
-    before: str
+    previous: str
 
 
 class Rollout:
-    """One at a time: a second change is refused while one is under way."""
+    """One at a time: a second deployment is refused while one is under way."""
 
-    def __init__(self, stages: Sequence[str], everyone: ReplicaGroup) -> None:
-        """`stages`: the deployments that are called for parts of a model, the gateway excepted."""
-        self._stages, self._everyone = tuple(stages), everyone
+    def __init__(self, stages: Sequence[Replicas], gateways: GatewayReplicas) -> None:
+        """`stages`: the deployments that hold parts of a model; none where the gateway holds all of it."""
+        self._stages, self._gateways = tuple(stages), gateways
         self._serving: ModelRef | None = None
         self._next: ModelRef | None = None
         self._known = asyncio.Event()
@@ -52,7 +62,7 @@ class Rollout:
 
     async def start(self, path: str) -> None:
         """Serves what the gateways already do, where this process is not the first of its kind; else the artifact at `path`."""
-        found = [model for model in await self._everyone.call(GATEWAY, "serving") if model is not None]
+        found = await self._gateways.active_models()
         self._serving = found[0] if found else await asyncio.to_thread(checked, path)
         self._known.set()
 
@@ -61,7 +71,7 @@ class Rollout:
         await self._known.wait()
         return tuple(model for model in (self._serving, self._next) if model is not None)
 
-    async def deploy(self, path: str) -> Changed:
+    async def deploy(self, path: str) -> ModelChange:
         """The artifact at `path` takes over; a SegueError leaves everything as it was."""
         if self._changing.locked():
             raise SegueError("deploy: expected no other change of models under way, found one. Try again when it is through")
@@ -70,17 +80,17 @@ class Rollout:
             model = await asyncio.to_thread(checked, path)
             if model.version != before.version:
                 await self._take_over(model)
-            return Changed(model.version, before.version)
+            return ModelChange(model.version, before.version)
 
     async def _take_over(self, model: ModelRef) -> None:
         self._next = model
         try:
-            await asyncio.gather(*(self._everyone.call(stage, "prepare", model) for stage in self._stages))
-            await self._everyone.call(GATEWAY, "prepare", model)
+            await asyncio.gather(*(stage.prepare(model) for stage in self._stages))
+            await self._gateways.prepare(model)
             self._serving = model
         finally:
             self._next = None
-        await self._everyone.call(GATEWAY, "turn_to", model)
+        await self._gateways.activate(model)
         LOG.info("model %s from %s is served", model.version, model.path)
 
     async def change(self, path: str) -> None:

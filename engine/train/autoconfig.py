@@ -1,9 +1,8 @@
-"""What a dataset decides about its own training: sources it knows nothing for are left out, and ALS grows while that pays.
+"""Automatic configuration: sources that need data this dataset does not have are skipped, and ALS gets as wide as pays.
 
-Input: a dataset and a config. Output: the config that is trained with, whose choices are made, and what they were made by.
-A source's alternatives are tried in the order of the config, each against the best before it, on playlists masked for this
-alone; the first that does not pay ends the trials. With a torch process group all workers fit together and come to the same.
-Knows no artifact.
+Input: a dataset and a config. Output: the config without open choices, and the reasons for each choice. The alternatives of a source
+are tried in the order of the config, each against the best before it, on playlists masked for this alone; the first that does not
+pay ends the trials. With a torch process group all workers fit together and get the same result. Knows no artifact.
 """
 
 from __future__ import annotations
@@ -19,13 +18,12 @@ from engine.train.fusion_weights import mean_ndcg
 from features.dataset import Dataset
 from features.schema import CATEGORICAL_FEATURES, NUMERIC_FEATURES
 from features.split import Split, hide
-from stages.protocols import Report, TrainingData, named, silent, staged
+from stages.protocols import Report, named, silent, staged
 from stages.retrieve.catalogue.related_artists import RelatedRecipe
 from stages.retrieve.catalogue.same_artist import AlbumRecipe, ArtistRecipe
-from stages.retrieve.content.contractive import ContractiveRecipe
-from stages.retrieve.content.cosine import CosineRecipe
-from stages.retrieve.content.transformer import TransformerRecipe
+from stages.retrieve.content.recipes import ContractiveRecipe, CosineRecipe, TransformerRecipe
 from stages.retrieve.playlists.title import TitleRecipe
+from stages.training_data import TrainingData
 
 CONTENT, ARTISTS, ALBUMS, TITLES = "content", "artists", "albums", "titles"
 NEEDS: Mapping[type[Recipe], tuple[str, ...]] = {
@@ -44,16 +42,16 @@ FEATURES = (*NUMERIC_FEATURES, *CATEGORICAL_FEATURES, "genre")
 
 @dataclass(frozen=True)
 class ResolvedConfig:
-    """A config without a choice left, and why."""
+    """A config without open choices, and the reasons."""
 
     config: Config
-    said: Mapping[str, Any]
+    reasons: Mapping[str, Any]
     """`left_out`: what each source that was left out would have needed; `tried`: nDCG of each source's alternatives."""
 
 
 def autoconfigure(dataset: Dataset, config: Config, report: Report = silent) -> ResolvedConfig:
     """The same config for the same dataset and seed, whatever else runs."""
-    known = _known(dataset)
+    known = what_is_known(dataset)
     needs = {name: NEEDS.get(type(recipe), ()) for name, recipe in config.sources.recipes().items()}
     left_out = {name: " or ".join(of_source) for name, of_source in needs.items() if of_source and not known & set(of_source)}
     config = config.without(left_out)
@@ -61,12 +59,12 @@ def autoconfigure(dataset: Dataset, config: Config, report: Report = silent) -> 
     if alternatives := config.ladders():
         split = _split(dataset, config)
         for name, recipes in alternatives.items():
-            best, tried[name] = _climb(name, recipes, dataset, split, config, report)
+            best, tried[name] = _best_alternative(name, recipes, dataset, split, config, report)
             config = config.with_source(name, best)
     return ResolvedConfig(config.model_copy(update={"alternatives": {}}), {"left_out": left_out, "tried": tried})
 
 
-def _known(dataset: Dataset) -> set[str]:
+def what_is_known(dataset: Dataset) -> set[str]:
     """Of CONTENT, ARTISTS, ALBUMS and TITLES those of which the dataset holds any."""
     catalog, held = dataset.catalog, dataset.interactions
     facts = {
@@ -86,7 +84,7 @@ def _split(dataset: Dataset, config: Config) -> Split:
     return hide(sample, np.sort(chosen).astype(np.int32), config.seed)
 
 
-def _climb(
+def _best_alternative(
     name: str, recipes: list[Recipe], dataset: Dataset, split: Split, config: Config, report: Report
 ) -> tuple[Recipe, list[dict[str, Any]]]:
     """The last recipe that paid, and the nDCG of all that were tried."""

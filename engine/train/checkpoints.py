@@ -1,7 +1,7 @@
-"""The state of a source that is being fitted, in the run's files: so that a fit goes on from its last sweep or epoch.
+"""Checkpoints of a phase, in the files of its run: so that a fit resumes from its last sweep or epoch.
 
-Input: what each worker reached after a step. Output: the same, when the fit is started again. Two states of a phase are there
-at most, the last and the one before it: a worker may have been killed before it kept what the others had kept already.
+Input: the state each worker reached after a step. Output: the same, when the fit is started again. Two checkpoints of a phase are
+there at most, the last and the one before it: a worker may have been killed before it saved what the others had saved already.
 Knows no recipe.
 """
 
@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
-from engine.train.run_store import Run
+from engine.train.storage import Storage
 from stages import parallel
 from stages.resume import Checkpoint, State
 
@@ -25,9 +25,9 @@ NEVER = -1
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """The steps of one phase of a run, as `stages.resume.CheckpointStore` wants them."""
+    """The checkpoints of one phase: a `stages.resume.CheckpointStore`."""
 
-    run: Run
+    storage: Storage
     phase: str
 
     def last(self) -> Checkpoint | None:
@@ -41,7 +41,7 @@ class Checkpoints:
 
     def keep(self, reached: Checkpoint) -> None:
         rank = parallel.worker_rank()
-        with self.run.keep(self._place(reached.done, rank), durable=False) as folder:
+        with self.storage.keep(self._place(reached.done, rank), durable=False) as folder:
             save_file(_plain(reached.own), folder / OWN)
             if rank == 0:
                 save_file(_plain(reached.shared), folder / SHARED)
@@ -50,27 +50,27 @@ class Checkpoints:
     def drop(self) -> None:
         """Of this worker; the phase is finished."""
         for place in range(PLACES):
-            self.run.drop(self._place(place, parallel.worker_rank()))
+            self.storage.drop(self._place(place, parallel.worker_rank()))
 
     def _place(self, step: int, rank: int) -> str:
         return f"{self.phase} steps/{rank}/{step % PLACES}"
 
     def _step(self, place: int) -> int:
-        """The step this worker kept there, NEVER if none, or none that is whole."""
+        """The step this worker saved there, NEVER if none, or none that is whole."""
         rank = parallel.worker_rank()
         phase = self._place(place, rank)
-        if not self.run.has(phase):
+        if not self.storage.has(phase):
             return NEVER
         try:
             for file in (OWN, SHARED)[: 2 if rank == 0 else 1]:
-                with safe_open(self.run.path(phase) / file, "numpy"):  # compares the file's length with what its head says
+                with safe_open(self.storage.path(phase) / file, "numpy"):  # compares the file's length with what its head says
                     pass
-            return int((self.run.path(phase) / STEP).read_text(encoding="ascii"))
+            return int((self.storage.path(phase) / STEP).read_text(encoding="ascii"))
         except (SafetensorError, ValueError):
             return NEVER
 
     def _load(self, done: int, rank: int, file: str) -> State:
-        return load_file(self.run.path(self._place(done, rank)) / file)
+        return load_file(self.storage.path(self._place(done, rank)) / file)
 
 
 def _plain(state: State) -> dict[str, np.ndarray]:

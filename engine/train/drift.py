@@ -1,4 +1,4 @@
-"""How far the sources that serve have moved from those the ranker learned by.
+"""Drift: how far the sources that serve have moved from the masked ones that the ranker learned from.
 
 Input: the masked sources, the same ones fitted again on everything, and queries. Output: per source how many of its first
 tracks stayed, and by what factor the scores of those changed. The ranker's trees split on scores, so a factor far from 1 is
@@ -20,7 +20,7 @@ QUERIES = 100
 """So many are asked."""
 
 
-def shift(masked: Mapping[str, Retriever], final: Mapping[str, Retriever], queries: Queries) -> dict[str, dict[str, float]]:
+def drift(masked: Mapping[str, Retriever], final: Mapping[str, Retriever], queries: Queries) -> dict[str, dict[str, float]]:
     """Per source: `kept`, the share of its first LONG_LIST tracks that are still there, and `score_ratio`, the median of new
     over old scores of these; a source that says nothing is left out."""
     asked = queries.part(0, QUERIES)

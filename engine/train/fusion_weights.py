@@ -1,7 +1,7 @@
-"""What a source is worth: the nDCG of what it says by itself.
+"""The weights of the fusion: each source counts as much as its own list is good, by nDCG@500.
 
-Input: trained sources, queries and their qrels. Output: one number a source, and the weights of the fusion made of them.
-With a torch process group each worker asks its share of the queries, and all come to the same. Knows no file.
+Input: trained sources, queries and their qrels. Output: one weight a source. With a torch process group each worker retrieves for its
+share of the queries, and all get the same weights. Knows no file.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LONG_LIST = 500
 """The longest list that can be asked for, and the one that is judged."""
 
 
-def weigh(sources: Mapping[str, Retriever], queries: Queries, qrels: Qrels) -> Fusion:
+def fit_fusion(sources: Mapping[str, Retriever], queries: Queries, qrels: Qrels) -> Fusion:
     """Each source weighs as much as its own nDCG, so that a weak source cannot outvote a strong one."""
     found = {name: mean_ndcg(source, queries, qrels) for name, source in sources.items()}
     best = max(found.values()) or 1.0
@@ -30,7 +30,7 @@ def weigh(sources: Mapping[str, Retriever], queries: Queries, qrels: Qrels) -> F
 
 
 def mean_ndcg(source: Retriever, queries: Queries, qrels: Qrels) -> float:
-    """Over all queries; the same number however many workers there are, 1 where nothing is asked."""
+    """Mean over all queries; the same number however many workers there are, 1 without queries."""
     if not len(queries):
         return 1.0
     start, stop = parallel.shard(len(queries))

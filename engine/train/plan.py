@@ -1,132 +1,128 @@
-"""What training does, phase by phase, as plain functions: no Ray, no file.
+"""What a training does, from a dataset to a trained model, told once.
 
-Input: a dataset and a config. Output: trained sources, the fusion's weights, the ranker's examples, the ranker, figures.
-With a torch process group every worker calls the same phases: a source is fitted together, examples are made by each
-worker for its own queries. The hidden tracks of the masked playlists live in `Split.qrels`; what fits a source is handed
-`Split.visible` and nothing else. Knows no cluster and no artifact.
+    settled      the config without open choices: sources that the data say nothing for are skipped, ALS as wide as pays
+    masked N     for each fold of masked playlists, the sources fitted without what is hidden ...
+    fusion       ... of the first fold: what each source is worth
+    examples N   ... and what these sources propose for the masked playlists, labelled by what is hidden
+    final        the sources fitted on everything: those that will serve
+    ranker       the ranker learned from all examples, and its figures
+
+Input: a dataset, a config, and a store for the results of the phases. Output: a Trained. With a torch process group every worker
+calls the same phases: a source is fitted together, each worker makes the examples of its own queries. A warm start takes settings,
+fusion and ranker from a previous model, and fits only the final sources. Knows no Ray, no file and no cluster.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import replace
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import Any
 
-import numpy as np
+import torch
 
-from engine.config import Config
-from engine.evaluate import metrics
-from engine.evaluate.report import compare
+from engine.config import Config, Recipe
 from engine.model import Trained
 from engine.pipeline import Pipeline, batches, second_stage
-from engine.train.autoconfig import autoconfigure
-from engine.train.drift import shift
-from engine.train.fusion_weights import LONG_LIST, weigh
+from engine.train.autoconfig import ResolvedConfig, autoconfigure
+from engine.train.check import check
+from engine.train.folds import Fold, learn_from, select, share_of, training_data
+from engine.train.fusion_weights import LONG_LIST, fit_fusion
+from engine.train.phase_files import CheckedRanker, ConfigFiles, ExamplesFiles, FusionFiles, RankerFiles, SourceFiles
+from engine.train.phase_store import MEMORY, PhaseStore, no_network
+from engine.train.warm_start import PreviousModel
 from features.dataset import Dataset
-from features.domain import Ints, Qrels, Queries, Ranking
-from features.interactions import Interactions
+from features.domain import Ints, SegueError
 from features.pairs import Facts
-from features.schema import IS_CHALLENGE
-from features.split import Split, hide
-from stages.protocols import Report, Retriever, TrainingData, named, silent, staged
+from features.split import Split
+from stages import parallel
+from stages.protocols import Report, Retriever, named, silent, staged
 from stages.rank.examples import Examples, sample
 from stages.rank.fusion import Fusion
 from stages.rank.lambdamart import LambdaMart
+from stages.resume import CheckpointStore, TrainingContext, WarmStart
+from stages.training_data import TrainingData
 
-FUSION_QUERIES = 300
-"""Queries that the fusion's weights are read from."""
-
-
-def train(dataset: Dataset, config: Config, threads: int = 1, report: Report = silent) -> Trained:
-    """Every phase in this process, one after the other."""
-    settled = autoconfigure(dataset, config, report)
-    config = settled.config
-    folds = [masked(dataset, config, fold) for fold in range(config.examples.folds)]
-    pipelines: list[Pipeline] = []
-    parts: list[Examples] = []
-    for fold, split in enumerate(folds):
-        fusion = pipelines[0].second.fusion if pipelines else None
-        pipelines.append(masked_pipeline(dataset, split, config, staged(report, masked_stage(fold)), fusion))
-        parts.append(make_examples(split, learn_from(split, config), pipelines[fold], config, staged(report, examples_stage(fold))))
-    ranker = config.ranker.fit(Examples.join(parts), config.seed, threads, report=report)
-    everything = visible(dataset, dataset.interactions, config)
-    sources = fit_sources(everything, config, report)
-    figures = {**check(folds[0], pipelines[0], ranker, sources, config), **settled.said}
-    return Trained(sources, facts(everything), pipelines[0].second.fusion, ranker, figures, config)
+SETTLED, FUSION, FINAL, RANKER = "settled", "fusion", "final", "ranker"
+Sources = dict[str, Retriever]
+Network = Callable[[], Mapping[str, Any] | None]
+"""LightGBM's own parameters that join the workers; None with one worker."""
 
 
-def masked_stage(fold: int) -> str:
-    """The stage in which the sources see the seeds alone of the fold's masked playlists."""
-    return f"masked {fold + 1}"
+def train(
+    dataset: Dataset,
+    config: Config,
+    store: PhaseStore = MEMORY,
+    *,
+    threads: int = 1,
+    network: Network = no_network,
+    report: Report = silent,
+    previous: PreviousModel | None = None,
+) -> Trained:
+    """Every phase in its order; those that `store` holds from an interrupted run are not computed again."""
+    if previous:
+        return _train_warm(dataset, store, report, previous)
+    resolved = store.once(SETTLED, lambda _: autoconfigure(dataset, config, report), ConfigFiles())
+    config = resolved.config
+    folds = [_learn_fold(Fold(dataset, config, number), store, report) for number in range(config.examples.folds)]
+    final = _fit_final(dataset, config, store, report)
+    rank = partial(_fit_ranker, folds, final, config, threads, network, report)
+    checked = store.once(RANKER, rank, RankerFiles(threads))
+    return _trained(dataset, final, folds[0].fusion, checked, resolved)
 
 
-def examples_stage(fold: int) -> str:
-    return f"examples {fold + 1}"
+def _train_warm(dataset: Dataset, store: PhaseStore, report: Report, previous: PreviousModel) -> Trained:
+    """The previous model's settings, fusion and ranker stand; its figures, of other sources, are not repeated."""
+    resolved = previous.resolved
+    warm = previous.sources(dataset.vocabulary)
+    final = _fit_final(dataset, resolved.config, store, report, warm, previous.effort)
+    fusion, ranker = previous.ranking()
+    return _trained(dataset, final, fusion, CheckedRanker(ranker, {}), resolved)
 
 
-def visible(dataset: Dataset, interactions: Interactions, config: Config, *, serves: bool = True) -> TrainingData:
-    """What may be learned from: `interactions` is the dataset's own, or what a Split left visible of it. Masked sources do
-    not serve: they make examples, by exact indexes, unless the config names another."""
-    return TrainingData.of(interactions, dataset.catalog, config.content_matrix, config.seed, serves)
+def _trained(dataset: Dataset, final: Sources, fusion: Fusion, checked: CheckedRanker, resolved: ResolvedConfig) -> Trained:
+    facts = Facts.of(dataset.interactions, dataset.catalog)
+    return Trained(final, facts, fusion, checked.ranker, {**checked.figures, **resolved.reasons}, resolved.config)
 
 
-def facts(data: TrainingData) -> Facts:
-    return Facts.of(data.interactions, data.catalog)
+# --- what the ranker learns from ---
 
 
-def masked(dataset: Dataset, config: Config, fold: int = 0) -> Split:
-    """A fold's playlists, hidden from stage one for the ranker's sake, others than any other fold's; never a challenge
-    playlist, whose tracks are not all known."""
-    complete = np.flatnonzero(~dataset.playlists[IS_CHALLENGE].to_numpy())
-    asked = config.examples
-    count = min(asked.playlists // asked.folds, len(complete) // asked.folds, int(len(complete) * asked.share))
-    chosen = np.random.default_rng(config.seed).permutation(complete)[fold * count : (fold + 1) * count]
-    return hide(dataset.interactions, np.sort(chosen).astype(np.int32), config.seed + fold)
+@dataclass(frozen=True)
+class LearnedFold:
+    """What a fold of masked playlists is there for."""
+
+    fold: Fold
+    pipeline: Callable[[], Pipeline]
+    """Its sources and the fusion; built when it is first called."""
+    fusion: Fusion
+    examples: Callable[[], Examples]
+    """This worker's own."""
 
 
-def fit_sources(data: TrainingData, config: Config, report: Report = silent) -> dict[str, Retriever]:
-    return {name: recipe.fit(data, named(report, name)) for name, recipe in config.sources.recipes().items()}
+def _learn_fold(fold: Fold, store: PhaseStore, report: Report) -> LearnedFold:
+    """Sources that see none of what is hidden, and the examples that they make."""
+    config, stage = fold.config, fold.masked_stage
+    sources = fit_sources(lambda: fold.data, fold.dataset.interactions.num_tracks, config, store.under(stage), staged(report, stage))
+    fusion = store.once(FUSION, lambda _: fit_fusion(sources, *fold.for_fusion()), FusionFiles())
+    pipeline = cache(lambda: masked_pipeline(fold, sources, fusion))
+
+    def make() -> Examples:
+        chosen = share_of(fold.split, learn_from(fold.split, config), parallel.worker_rank(), parallel.num_workers())
+        return make_examples(fold.split, chosen, pipeline(), config, progress)
+
+    progress = named(report, fold.examples_stage)
+    examples = store.mine(fold.examples_stage, make, ExamplesFiles(), progress)
+    fold.free()
+    return LearnedFold(fold, pipeline, fusion, examples)
 
 
-def masked_pipeline(dataset: Dataset, split: Split, config: Config, report: Report = silent, fusion: Fusion | None = None) -> Pipeline:
-    """Sources that saw only what the split left visible; fusion, where none is given, weighed by how they do on its queries."""
-    data = visible(dataset, split.visible, config, serves=False)
-    sources = fit_sources(data, config, report)
-    return Pipeline(
-        sources, second_stage(sources, facts(data), fusion or weigh(sources, *for_fusion(split, config)), None, config.candidates)
-    )
-
-
-def for_fusion(split: Split, config: Config) -> tuple[Queries, Qrels]:
-    """What the fusion's weights are read from."""
-    return select(split, learn_from(split, config)[:FUSION_QUERIES])
-
-
-def _is_for_check(split: Split, config: Config) -> np.ndarray:
-    """(q,) which queries the ranker does not learn from: by a hash of the playlist, so that order and workers do not matter."""
-    return _digests(f"{config.seed}", split.playlists) < config.examples.check_share * 2**32
-
-
-def _digests(salt: str, playlists: Ints) -> np.ndarray:
-    """(len(playlists),) an even number from 0 to 2^32 for each playlist, which depends on nothing else but `salt`."""
-    digests = (hashlib.blake2b(f"{salt} {playlist}".encode(), digest_size=4).digest() for playlist in playlists)
-    return np.array([int.from_bytes(digest, "big") for digest in digests], np.int64)
-
-
-def learn_from(split: Split, config: Config) -> Ints:
-    """The queries of the split that the ranker learns from."""
-    return np.flatnonzero(~_is_for_check(split, config)).astype(np.int32)
-
-
-def share_of(split: Split, chosen: Ints, worker: int, workers: int) -> Ints:
-    """Those of the `chosen` queries whose examples `worker` makes: whole queries, by a hash of the playlist."""
-    own: Ints = chosen[_digests("worker", split.playlists[chosen]) % workers == worker]
-    return own
-
-
-def select(split: Split, chosen: Ints) -> tuple[Queries, Qrels]:
-    return Queries.of(split.queries[int(i)] for i in chosen), Qrels.of([split.qrels.of_query(int(i)) for i in chosen])
+def masked_pipeline(fold: Fold, sources: Mapping[str, Retriever], fusion: Fusion) -> Pipeline:
+    """The pipeline that saw only what the fold's split left visible."""
+    facts = Facts.of(fold.split.visible, fold.dataset.catalog)
+    return Pipeline(sources, second_stage(sources, facts, fusion, None, fold.config.candidates))
 
 
 def make_examples(split: Split, chosen: Ints, pipeline: Pipeline, config: Config, report: Report = silent) -> Examples:
@@ -144,26 +140,87 @@ def make_examples(split: Split, chosen: Ints, pipeline: Pipeline, config: Config
     return Examples.join(parts)
 
 
-def check(split: Split, pipeline: Pipeline, ranker: LambdaMart, final: Mapping[str, Retriever], config: Config) -> dict[str, Any]:
-    """The manifest's figures: nDCG@500 and recall@500 of every source alone, of fusion and of the ranker, and the share of
-    the hidden tracks that the ranker was given at all. From masked playlists that the ranker learned nothing of, by the
-    sources of their own fold, which did not see what is hidden. Beside them the shift to the `final` sources."""
-    queries, qrels = select(split, np.flatnonzero(_is_for_check(split, config)).astype(np.int32))
-    if not len(queries):
-        return {"queries": 0}
-    comparison = compare(Pipeline(pipeline.sources, replace(pipeline.second, ranker=ranker)), queries, qrels)
-    figures = {name: _figures(ranking, qrels) for name, ranking in comparison.rankings.items()}
-    return {
-        "queries": len(queries),
-        "recall_ceiling": float(np.nanmean(comparison.ceilings)),
-        "check": figures,
-        "shift": shift(pipeline.sources, final, queries),
-    }
+# --- the sources ---
 
 
-def _figures(ranking: Ranking, qrels: Qrels) -> dict[str, float]:
-    judged = metrics.judge(ranking, qrels)
-    return {
-        "ndcg@500": float(np.nanmean(metrics.ndcg(judged, LONG_LIST))),
-        "recall@500": float(np.nanmean(metrics.recall(judged, LONG_LIST))),
-    }
+def _fit_final(
+    dataset: Dataset,
+    config: Config,
+    store: PhaseStore,
+    report: Report,
+    warm: Mapping[str, WarmStart] | None = None,
+    effort: float = 1.0,
+) -> Sources:
+    """The sources that will serve, from all that is known."""
+    data = cache(lambda: training_data(dataset, dataset.interactions, config))
+    return fit_sources(data, dataset.interactions.num_tracks, config, store.under(FINAL), report, warm, effort)
+
+
+def fit_sources(
+    data: Callable[[], TrainingData],
+    num_tracks: int,
+    config: Config,
+    store: PhaseStore = MEMORY,
+    report: Report = silent,
+    warm: Mapping[str, WarmStart] | None = None,
+    effort: float = 1.0,
+) -> Sources:
+    """Every source of the config, one after the other, each by all workers together; `data` is called when one has to be fitted.
+
+    `warm`: by name, where a source starts; it then takes the share `effort` of its steps.
+    """
+    sources: Sources = {}
+    for name, recipe in config.sources.recipes().items():
+        start = (warm or {}).get(name)
+        fit = partial(_fit_source, recipe, data, named(report, name), start, effort if start else 1.0)
+        sources[name] = store.once(name, fit, SourceFiles(recipe, num_tracks), named(report, name))
+    return sources
+
+
+def _fit_source(
+    recipe: Recipe, data: Callable[[], TrainingData], report: Report, start: WarmStart | None, effort: float, steps: CheckpointStore
+) -> Retriever:
+    return recipe.fit(replace(data(), past=TrainingContext(steps, start, effort)), report)
+
+
+# --- the ranker ---
+
+
+def _fit_ranker(
+    folds: Sequence[LearnedFold],
+    final: Mapping[str, Retriever],
+    config: Config,
+    threads: int,
+    network: Network,
+    report: Report,
+    steps: CheckpointStore,
+) -> CheckedRanker:
+    """By LightGBM's distributed learner over every worker's own queries; worker 0 then measures it, as it alone saves it."""
+    examples = Examples.join([fold.examples() for fold in folds])
+    fitted = config.ranker.fit(examples, config.seed, threads, network(), report, steps)
+    ranker = replace(fitted, text=without_addresses(fitted.text))
+    require_same_on_all_workers(ranker)
+    if parallel.worker_rank() != 0:
+        return CheckedRanker(ranker, {})
+    queries, qrels = folds[0].fold.for_check()
+    figures = check(folds[0].pipeline(), ranker, queries, qrels, final)
+    report("check", 1.0, {})
+    return CheckedRanker(ranker, figures)
+
+
+def without_addresses(text: str) -> str:
+    """The same trees without the addresses and ports of the workers that grew them."""
+    text = re.sub(r"^\[machines: .*\]$", "[machines: ]", text, flags=re.MULTILINE)
+    return re.sub(r"^\[local_listen_port: \d+\]$", "[local_listen_port: 12400]", text, flags=re.MULTILINE)
+
+
+def require_same_on_all_workers(ranker: LambdaMart) -> None:
+    """Each worker holds the model of all examples, or it has silently learned from its own alone."""
+    own = hashlib.sha256(ranker.text.encode())
+    first = parallel.broadcast(torch.tensor(list(own.digest()), dtype=torch.uint8))
+    expected, found = bytes(first.tolist()).hex(), own.hexdigest()
+    if found != expected:
+        raise SegueError(
+            f"ranker: expected all workers to end with the model of sha256 {expected[:12]}, found {found[:12]} on worker "
+            f"{parallel.worker_rank()}. LightGBM did not train together. Report this with your config, or train with one worker"
+        )

@@ -1,7 +1,7 @@
-"""How far the workers are, told to whoever started them, on one machine or many.
+"""Progress reports from the workers to the process that started them, on one machine or many.
 
-Input: what a worker reports. Output: the same calls in the process that trains, from a thread of its own. One small actor
-holds them on the way, no file and no folder. A line may be lost; no worker waits for anybody to listen.
+Input: the reports of a worker. Output: the same calls in the starting process, from a thread of its own. One small Ray actor holds
+them on the way. A report may be lost; no worker waits for it to be read.
 """
 
 from __future__ import annotations
@@ -19,65 +19,65 @@ from ray.exceptions import PendingCallsLimitExceeded, RayError
 if TYPE_CHECKING:  # the actor's process needs none of it
     from stages.protocols import Report
 
-HELD = 1_000
-"""Calls that wait to be heard; then the oldest is lost."""
-LISTEN_S = 0.2
-PATIENCE_S = 30
-ARRIVES_S = 1
+MOST_WAITING = 1_000
+"""Reports that wait to be read; one more, and the oldest is lost."""
+POLL_S = 0.2
+READ_TIMEOUT_S = 30
+LAST_REPORT_S = 1
 """The end of a phase gets this long to arrive, for its worker may be about to end as well."""
 
 
-class Board:
-    """Where calls wait."""
+class ReportQueue:
+    """Reports that wait to be read."""
 
     def __init__(self) -> None:
-        self._calls: deque[tuple[str, float, dict[str, float]]] = deque(maxlen=HELD)
+        self._calls: deque[tuple[str, float, dict[str, float]]] = deque(maxlen=MOST_WAITING)
 
-    def tell(self, phase: str, done: float, figures: dict[str, float]) -> None:
+    def put(self, phase: str, done: float, figures: dict[str, float]) -> None:
         self._calls.append((phase, done, figures))
 
-    def hear(self) -> list[tuple[str, float, dict[str, float]]]:
-        """What was told since the last time."""
+    def take(self) -> list[tuple[str, float, dict[str, float]]]:
+        """All reports since the last call."""
         calls = list(self._calls)
         self._calls.clear()
         return calls
 
 
 @dataclass(frozen=True)
-class Told:
+class RemoteReport:
     """A Report for workers anywhere in the cluster."""
 
-    board: Any
+    queue: Any
     """The actor's handle."""
 
     def __call__(self, phase: str, done: float, figures: Mapping[str, float]) -> None:
         with suppress(PendingCallsLimitExceeded):
-            sent = self.board.tell.remote(phase, done, dict(figures))
+            sent = self.queue.put.remote(phase, done, dict(figures))
             if done >= 1:
-                ray.wait([sent], timeout=ARRIVES_S)
+                ray.wait([sent], timeout=LAST_REPORT_S)
 
 
 @contextmanager
-def heard(report: Report) -> Iterator[Told]:
-    """Passes on to `report`, until the block ends, what is told."""
-    actor: Any = ray.remote(Board)
-    board, ended = actor.options(num_cpus=0, max_pending_calls=HELD).remote(), threading.Event()
+def reported_to(report: Report) -> Iterator[RemoteReport]:
+    """Passes the reports of the workers on to `report` until the block ends."""
+    actor: Any = ray.remote(ReportQueue)
+    queue, ended = actor.options(num_cpus=0, max_pending_calls=MOST_WAITING).remote(), threading.Event()
 
-    def hear() -> None:
+    def read() -> None:
         with suppress(RayError):
-            for call in ray.get(board.hear.remote(), timeout=PATIENCE_S):
+            for call in ray.get(queue.take.remote(), timeout=READ_TIMEOUT_S):
                 report(*call)
 
-    def listen() -> None:
-        while not ended.wait(LISTEN_S):
-            hear()
+    def poll() -> None:
+        while not ended.wait(POLL_S):
+            read()
 
-    thread = threading.Thread(target=listen, name="progress", daemon=True)
+    thread = threading.Thread(target=poll, name="progress", daemon=True)
     thread.start()
     try:
-        yield Told(board)
+        yield RemoteReport(queue)
     finally:
         ended.set()
         thread.join()
-        hear()
-        ray.kill(board)
+        read()
+        ray.kill(queue)

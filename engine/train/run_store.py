@@ -1,64 +1,79 @@
-"""What a training has finished so far, in files: so that it can go on after a failure.
+"""The phases of a training in files, so that it resumes after a failure.
 
-Input: what a training is made of, and the results of its phases. Output: a storage whose name is a hash of the former, with
-one folder per finished phase. A phase that is there is whole; changed data, another config or another number of workers never
-find it. Knows neither Ray nor what a phase computes.
+Input: a storage whose name is a hash of all that decides what the phases compute, and the phases of the plan. Output: their
+results, computed once by all workers together and found by every later start. A phase that is there is whole; changed data,
+another config or another number of workers never find it. Knows neither Ray nor what a phase computes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
-from safetensors import SafetensorError
+import torch
 
 from engine.artifact import FORMAT_VERSION as ARTIFACT_VERSION
 from engine.config import Config
+from engine.train.checkpoints import Checkpoints
+from engine.train.phase_store import Compute, PhaseFiles
 from engine.train.storage import Storage, storage_at
+from stages import parallel
+from stages.protocols import Report, silent
 
-FORMAT_VERSION = 3
+T = TypeVar("T")
+FORMAT_VERSION = 4
 """Of the phases' files, and of what the phases compute: raise it when either changes, and no older run is resumed."""
 NAME_LENGTH = 16
 
 
+def storage_of(place: Path | str, fingerprint: str, config: Config, workers: int, previous: Sequence[str] = ()) -> Storage:
+    """At `place`, a path or a URI, under the name of all that decides what the phases compute; `previous` names the model that a
+    warm start begins from, and what is taken from it."""
+    parts = [FORMAT_VERSION, ARTIFACT_VERSION, fingerprint, config.model_dump(mode="json"), workers, *previous]
+    return storage_at(place, hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:NAME_LENGTH])
+
+
 @dataclass(frozen=True)
-class Run:
-    """The phases of one training."""
+class RunStore:
+    """A `PhaseStore` over a storage that all workers see."""
 
     storage: Storage
+    prefix: str = ""
 
-    @classmethod
-    def of(cls, place: Path | str, fingerprint: str, config: Config, workers: int, older: Sequence[str] = ()) -> Run:
-        """At `place`, a path or a URI, under the name of all that decides what the phases compute; `older` is what names an older
-        model and what is taken from it."""
-        parts = [FORMAT_VERSION, ARTIFACT_VERSION, fingerprint, config.model_dump(mode="json"), workers, *older]
-        return cls(storage_at(place, hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:NAME_LENGTH]))
+    def once(self, phase: str, compute: Compute[T], files: PhaseFiles[T], report: Report = silent) -> T:
+        name = self.prefix + phase
+        if all_agree(self.storage.has(name)):
+            report(phase, 1.0, {})
+        else:
+            checkpoints = Checkpoints(self.storage, name)
+            result = compute(checkpoints)
+            if parallel.worker_rank() == 0:
+                self._save(name, result, files)
+            all_agree(True)  # no worker looks for the files before they are there
+            checkpoints.drop()
+        return files.open(partial(self.storage.path, name))
 
-    def has(self, phase: str) -> bool:
-        """Whether the phase was finished, now or by an earlier start."""
-        return self.storage.has(phase)
+    def mine(self, phase: str, compute: Callable[[], T], files: PhaseFiles[T], report: Report = silent) -> Callable[[], T]:
+        name = f"{self.prefix}{phase}/{parallel.worker_rank()}"
+        if self.storage.has(name):
+            report(phase, 1.0, {})
+        else:
+            self._save(name, compute(), files)
+        return lambda: files.open(partial(self.storage.path, name))
 
-    def path(self, phase: str) -> Path:
-        """A folder of this machine to read the finished phase from."""
-        return self.storage.path(phase)
+    def under(self, prefix: str) -> RunStore:
+        return RunStore(self.storage, f"{self.prefix}{prefix}/")
 
-    @contextmanager
-    def keep(self, phase: str, *, durable: bool = True) -> Iterator[Path]:
-        """A folder to write into, which is the finished phase when the block ends well and is gone when it does not; what need
-        not be `durable` costs no wait for the disk."""
-        with self.storage.keep(phase, durable=durable) as folder:
-            try:
-                yield folder
-            except SafetensorError as error:  # it tells of a full disk in words alone
-                refused = re.search(r"\(os error (\d+)\)", str(error))
-                raise (OSError(int(refused[1]), os.strerror(int(refused[1])), str(folder)) if refused else error) from error
+    def _save(self, name: str, result: T, files: PhaseFiles[T]) -> None:
+        with self.storage.keep(name) as folder:
+            files.save(result, folder)
 
-    def drop(self, phase: str) -> None:
-        """Forgets the phase, if it was finished."""
-        self.storage.drop(phase)
+
+def all_agree(fact: bool) -> bool:
+    """Whether it is so on every worker; all of them wait here for each other, and all get the same answer."""
+    return int(parallel.all_reduce_sum(torch.tensor([int(fact)]))) == parallel.num_workers()

@@ -25,6 +25,7 @@ from uuid import uuid4
 
 import pyarrow
 from pyarrow import fs
+from safetensors import SafetensorError
 
 from features.dataset import os_errors, replaced_whole
 from features.domain import SegueError
@@ -35,13 +36,13 @@ COMPLETE, BEGUN = "complete.json", "begun"
 LOCK = "lock"
 CHUNK = 64 << 20
 """Bytes copied at once."""
-PATIENCE_S = 60
+GOOGLE_RETRY_S = 60
 """How long Google's client asks again for what it cannot reach; by itself a quarter of an hour."""
-MEND = "Check that the address is right, and that this machine may read and write there"
+ADVICE = "Check that the address is right, and that this machine may read and write there"
 
 
 class Storage(Protocol):
-    """Named folders of one training; what cannot be read or written is an OSError that says where."""
+    """Named folders of one training; a failed read or write is an OSError that says where."""
 
     def has(self, name: str) -> bool:
         """Whether the folder was finished, by whomever."""
@@ -92,8 +93,10 @@ class Local:
     def has(self, name: str) -> bool:
         return self.path(name).is_dir()
 
-    def keep(self, name: str, *, durable: bool = True) -> AbstractContextManager[Path]:
-        return replaced_whole(self.path(name), durable=durable)
+    @contextmanager
+    def keep(self, name: str, *, durable: bool = True) -> Iterator[Path]:
+        with replaced_whole(self.path(name), durable=durable) as folder, _safetensors_errors(folder):
+            yield folder
 
     def path(self, name: str) -> Path:
         return self.folder / name
@@ -155,9 +158,9 @@ class Remote:
     @cached_property
     def _place(self) -> tuple[Any, str]:
         """The filesystem, and the path on it."""
-        with _told_of(self.uri):
+        with _errors_at(self.uri):
             try:
-                files, path = fs.FileSystem.from_uri(_patient(self.uri))
+                files, path = fs.FileSystem.from_uri(_with_retry_limit(self.uri))
             except (ValueError, ImportError) as error:
                 found = " ".join(str(error).split())
                 raise SegueError(
@@ -179,7 +182,7 @@ class Remote:
         made = self._copies / version
         made.mkdir()
         try:
-            with os_errors(made):
+            with os_errors(made), _safetensors_errors(made):
                 yield made
             self._upload(made, name, version)
         except BaseException:
@@ -189,7 +192,7 @@ class Remote:
     def _upload(self, made: Path, name: str, version: str) -> None:
         """What was of that name before stays until the new one is there, then it goes."""
         files, root = self._place
-        with _told_of(self.address(name)):
+        with _errors_at(self.address(name)):
             try:
                 files.create_dir(f"{root}/{name}/{version}")
                 # Arrow's own threads can lock up in an upload to S3.
@@ -215,7 +218,7 @@ class Remote:
 
     def _fetch(self, name: str, complete: dict[str, Any], copy: Path) -> None:
         files, root = self._place
-        with tempfile.TemporaryDirectory(dir=self._copies) as workplace, _told_of(self.address(name)):
+        with tempfile.TemporaryDirectory(dir=self._copies) as workplace, _errors_at(self.address(name)):
             made = Path(workplace) / "new"
             made.mkdir()
             fs.copy_files(f"{root}/{name}/{complete['version']}", str(made), source_filesystem=files, chunk_size=CHUNK)
@@ -226,7 +229,7 @@ class Remote:
 
     def _complete(self, name: str) -> dict[str, Any] | None:
         files, root = self._place
-        with _told_of(self.address(name)):
+        with _errors_at(self.address(name)):
             marker = f"{root}/{name}/{COMPLETE}"
             if files.get_file_info(marker).type != fs.FileType.File:
                 return None
@@ -239,7 +242,7 @@ class Remote:
         files, root = self._place
         if not self.has(name):
             return
-        with _told_of(self.address(name)):
+        with _errors_at(self.address(name)):
             files.delete_file(f"{root}/{name}/{COMPLETE}")
             files.delete_dir(f"{root}/{name}")
 
@@ -248,14 +251,14 @@ class Remote:
 
     def begun(self) -> bool:
         files, root = self._place
-        with _told_of(self.uri):
+        with _errors_at(self.uri):
             return bool(files.get_file_info(f"{root}/{BEGUN}").type == fs.FileType.File)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Locks nobody out."""
         files, root = self._place
-        with _told_of(self.uri):
+        with _errors_at(self.uri):
             files.create_dir(root)
             with files.open_output_stream(f"{root}/{BEGUN}") as stream:
                 stream.write(socket.gethostname().encode())
@@ -263,7 +266,7 @@ class Remote:
 
     def others(self) -> Mapping[str, int]:
         files, root = self._place
-        with _told_of(self.uri):
+        with _errors_at(self.uri):
             beside = files.get_file_info(fs.FileSelector(root.rpartition("/")[0]))
             alike = [entry.path for entry in beside if _alike(entry.base_name, root.rpartition("/")[2])]
             return {path: sum(info.size or 0 for info in files.get_file_info(fs.FileSelector(path, recursive=True))) for path in alike}
@@ -291,10 +294,10 @@ def _joined(uri: str, name: str) -> str:
     return f"{path.rstrip('/')}/{name}{mark}{settings}"
 
 
-def _patient(uri: str) -> str:
+def _with_retry_limit(uri: str) -> str:
     if not uri.startswith(("gs://", "gcs://")) or "retry_limit_seconds=" in uri:
         return uri
-    return f"{uri}{'&' if '?' in uri else '?'}retry_limit_seconds={PATIENCE_S}"
+    return f"{uri}{'&' if '?' in uri else '?'}retry_limit_seconds={GOOGLE_RETRY_S}"
 
 
 def _alike(name: str, own: str) -> bool:
@@ -317,7 +320,17 @@ def _sizes(folder: Path) -> dict[str, int]:
 
 
 @contextmanager
-def _told_of(place: str) -> Iterator[None]:
+def _safetensors_errors(folder: Path) -> Iterator[None]:
+    """Safetensors reports a full disk in words alone; here it is the system's error again."""
+    try:
+        yield
+    except SafetensorError as error:
+        refused = re.search(r"\(os error (\d+)\)", str(error))
+        raise (OSError(int(refused[1]), os.strerror(int(refused[1])), str(folder)) if refused else error) from error
+
+
+@contextmanager
+def _errors_at(place: str) -> Iterator[None]:
     """What goes wrong with another machine is an OSError of one line that names the place."""
     try:
         yield
@@ -325,4 +338,4 @@ def _told_of(place: str) -> Iterator[None]:
         reason = " ".join(str(error).split())
         number = getattr(error, "errno", None)
         reason = reason.removeprefix(f"[Errno {number}] ")
-        raise OSError(number or errno.EIO, reason if number else f"{reason}. {MEND}", without_secrets(place)) from error
+        raise OSError(number or errno.EIO, reason if number else f"{reason}. {ADVICE}", without_secrets(place)) from error

@@ -1,7 +1,7 @@
-"""An older model that a training starts warm from: what it decided stands, what it learned is where the sources begin.
+"""A warm start: a previous model's settings, fusion and ranker stand, and its sources are where the new ones begin.
 
-Input: an artifact, and the run of a training on newer data. Output: its settings, fusion and ranker as finished phases of that
-run, so that nothing is masked and no tree is grown; and each of its sources, by the new vocabulary. Knows no Ray.
+Input: an artifact. Output: what a training takes from it: the config with every choice made, the fusion, the ranker, and each source
+with its tracks by the new vocabulary. It travels to the workers as a path. Knows no Ray.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from engine.artifact import Artifact, open_artifact
 from engine.config import Config
 from engine.model import config_of, open_names, open_second_stage, open_source, source_names
 from engine.train.autoconfig import ResolvedConfig
-from engine.train.phases import RANKER, keep_fusion, keep_ranker, keep_settled
-from engine.train.run_store import Run
 from features.domain import SegueError
 from features.vocabulary import Vocabulary
+from stages.rank.fusion import Fusion
+from stages.rank.lambdamart import LambdaMart
 from stages.resume import WarmStart
 
 EFFORT = 0.25
@@ -26,7 +26,7 @@ EFFORT = 0.25
 
 @dataclass(frozen=True)
 class PreviousModel:
-    """An artifact that is there, and how much of a whole fit its sources still take."""
+    """An artifact that is there, and the share of a whole fit that its sources still take."""
 
     path: Path
     """On a cluster one that every worker sees."""
@@ -41,7 +41,7 @@ class PreviousModel:
 
     @property
     def names(self) -> tuple[str, str]:
-        """By which a run that starts from it is known again."""
+        """What tells a run that starts from it from others."""
         return self.version, str(self.effort)
 
     @property
@@ -49,16 +49,14 @@ class PreviousModel:
         """With every choice made."""
         return config_of(self._artifact())
 
-    def begin(self, run: Run) -> None:
-        """What needs no training any more is finished; the older figures, of other sources, are not repeated."""
-        if run.has(RANKER):
-            return
-        artifact = self._artifact()
-        second = open_second_stage(artifact)
+    @property
+    def resolved(self) -> ResolvedConfig:
+        return ResolvedConfig(self.config, {"from": {"version": self.version, "effort": self.effort}})
+
+    def ranking(self) -> tuple[Fusion, LambdaMart]:
+        second = open_second_stage(self._artifact())
         assert second.ranker is not None
-        keep_settled(run, ResolvedConfig(self.config, {"from": {"version": self.version, "effort": self.effort}}))
-        keep_fusion(run, second.fusion)
-        keep_ranker(run, second.ranker, {})
+        return second.fusion, second.ranker
 
     def sources(self, vocabulary: Vocabulary) -> Mapping[str, WarmStart]:
         """By name, each source, and where it has the tracks of `vocabulary`."""

@@ -10,8 +10,7 @@ import pytest
 
 from benchmarks import contractive, genre
 from features.domain import NO_TRACK, Retrieved
-from stages.retrieve.content.contractive import ContractiveRecipe
-from stages.retrieve.content.cosine import CosineRecipe
+from stages.retrieve.content.recipes import ContractiveRecipe, CosineRecipe
 
 
 @pytest.fixture

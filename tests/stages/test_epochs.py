@@ -9,20 +9,21 @@ import pytest
 import torch
 
 from stages.epochs import TrainingState, epochs_left
-from stages.protocols import Retriever, RetrieverRecipe, TrainingData
+from stages.protocols import Retriever
 from stages.resume import NO_CHECKPOINTS, CheckpointStore, TrainingContext
 from stages.retrieve.autoencoder.model import AutoencoderRecipe
-from stages.retrieve.content.contractive import ContractiveRecipe
-from stages.retrieve.content.transformer import TransformerRecipe
+from stages.retrieve.content.recipes import ContractiveRecipe, TransformerRecipe
 from stages.retrieve.factorization.model import FactorizationRecipe
+from stages.retrieve.recipe import Recipe
+from stages.training_data import TrainingData
 from tests.contracts import board
 from tests.steps import CutOffError, Remembered
 
 EPOCHS = 3
-RECIPES: dict[str, RetrieverRecipe] = {
+RECIPES: dict[str, Recipe] = {
     "autoencoder": AutoencoderRecipe(dim=6, epochs=EPOCHS, batch_size=32, negatives=50),
     "regular hybrid": AutoencoderRecipe(dim=6, epochs=EPOCHS, batch_size=32, negatives=50, variant="regular", content=True),
-    "factorization": FactorizationRecipe(dim=6, epochs=EPOCHS, batch_size=32, negatives=50),
+    "factorization": FactorizationRecipe(factors=6, epochs=EPOCHS, batch_size=32, negatives=50),
     "contractive": ContractiveRecipe(dim=4, epochs=EPOCHS),
     "deep contractive": ContractiveRecipe(dim=4, hidden_layers=3, epochs=EPOCHS),
     "transformer": TransformerRecipe(dim=8, layers=1, heads=2, epochs=EPOCHS, tracks_per_epoch=128),

@@ -6,51 +6,43 @@ The loss is that of Hu, Koren and Volinsky (2008), with the frequency-scaled reg
 and Koren, "Revisiting the Performance of iALS on Item Recommendation Benchmarks" (2021):
 
     sum over all (u, i) of c_ui (r_ui - x_u . y_i)^2  +  sum_u w_u |x_u|^2  +  sum_i w_i |y_i|^2
-    r_ui = 1 where playlist u holds track i, else 0;  c_ui = 1 + a * plays_ui where it does, else 1
-    w_u = a * lambda * (n_u + num_tracks / a)^nu, w_i likewise with n_i and num_playlists
+    r_ui = 1 where playlist u holds track i, else 0;  c_ui = 1 + alpha * plays_ui where it does, else 1
+    w_u = alpha * lambda * (n_u + num_tracks / alpha)^nu, w_i likewise with n_i and num_playlists
 
-`a` sets the weight of what is not observed (1 / (1 + a) of what is). With biases x_u . y_i becomes x_u . y_i + b_u + b_i, by two
+`alpha` sets the weight of what is not observed (1 / (1 + alpha) of what is). With biases x_u . y_i becomes x_u . y_i + b_u + b_i, by two
 coordinates more of which each side holds one fixed at 1. With a half-life a track counts the less, the further it is from its
-playlist's end: a = a * 2^(-distance / half-life), for seeds too. Each half sweep solves one side by a few steps of
-conjugate gradients from where it stands (Takacs, Pilaszy and Tikk 2011), see `als_training`.
+playlist's end: alpha * 2^(-distance / half-life), for seeds too. Each half sweep solves one side by a few steps of
+conjugate gradients from where it stands (Takacs, Pilaszy and Tikk 2011), see `training.py`.
 Knows no title, no content and no Ray.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
-import scipy.sparse as sp
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from scipy.linalg.lapack import dposv
 
 from features.domain import Floats, Offsets, Queries, Retrieved
-from features.interactions import Interactions
 from features.npy import load_array, save_array
-from stages.protocols import Report, TrainingData, require_finite, silent
-from stages.resume import FROM_SCRATCH, TrainingContext
-from stages.retrieve.index.recipe import Index, IndexRecipe
-from stages.retrieve.index.selection import with_chosen_index
+from stages.retrieve.index.protocol import Index
+from stages.retrieve.index.recipe import IndexRecipe
+from stages.retrieve.recipe import Recipe
 from stages.retrieve.vectors import open_vectors, save_vectors
 
-Plays = Callable[[int, int], sp.csr_matrix]
-"""The rows of a matrix from one to before another; each worker asks for its own alone."""
 
+class AlsRecipe(Recipe):
+    """Factors, weights and iterations, spelled as the library implicit spells them."""
 
-class AlsRecipe(BaseModel):
-    """Dimensions, weights and sweeps."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    old_names: ClassVar = {"dim": "factors", "confidence": "alpha", "sweeps": "iterations"}
 
     kind: Literal["als"] = "als"
-    dim: int = Field(128, ge=1, le=4096)
-    confidence: float = Field(100.0, gt=0)
-    """a of the loss: how much more one play weighs than its absence."""
+    factors: int = Field(128, ge=1, le=4096)
+    alpha: float = Field(100.0, gt=0)
+    """alpha of the loss: how much more one play weighs than its absence."""
     regularization: float = Field(0.01, ge=0)
     """lambda of the loss."""
     frequency_exponent: float = Field(1.0, ge=0, le=1)
@@ -59,45 +51,15 @@ class AlsRecipe(BaseModel):
     """A bias for every playlist and track, regularised like their factors."""
     half_life: float | None = Field(None, gt=0)
     """Tracks from a playlist's end at which one counts half; null: all count alike. Tables with timestamps are in their order."""
-    sweeps: int = Field(12, ge=1)
+    iterations: int = Field(12, ge=1)
+    """Sweeps: each solves for all playlists, then for all tracks."""
     cg_steps: int = Field(2, ge=1)
     index: IndexRecipe = IndexRecipe()
-
-    def fit(self, visible: TrainingData, report: Report = silent) -> Als:
-        interactions, older = visible.interactions, visible.past.older
-        shape = (interactions.num_playlists, interactions.num_tracks)
-        start = older.of_tracks(older.source_of(Als).track_vectors) if older else None
-        found = self.factorize(partial(self._plays, interactions), shape, visible.seed, report, visible.past, start)
-        vectors = require_finite("als track vectors", found)
-        held = np.flatnonzero(visible.interactions.track_counts).astype(np.int32)
-        als = Als(self, vectors, vectors.T @ vectors, self.index.build(vectors, held, visible.seed))
-        return with_chosen_index(als, self.index, visible)
-
-    def _plays(self, interactions: Interactions, first: int, last: int) -> sp.csr_matrix:
-        """(last - first, num_tracks) what each entry of some playlists counts."""
-        held = interactions.part(first, last)
-        plays = held.plays * self.recency(held.offsets)
-        return sp.csr_matrix((plays, held.tracks, held.offsets), shape=(held.num_playlists, held.num_tracks))
-
-    def factorize(
-        self,
-        plays: Plays,
-        shape: tuple[int, int],
-        seed: int,
-        report: Report,
-        past: TrainingContext = FROM_SCRATCH,
-        start: Floats | None = None,
-    ) -> Floats:
-        """(columns, width) the vectors of the columns of a matrix of `shape`; `start` (columns, width) is where those of an older
-        model begin, zeros for columns it does not know."""
-        from stages.retrieve.als.training import factorize  # it needs torch, which a server has no use for
-
-        return factorize(self, plays, shape, seed, report, past, start)
 
     def fold_in(self, gram: Floats, columns: Floats, plays: Floats, num_columns: int) -> Floats:
         """(width,) the least-squares vector, in closed form, of a row that holds `columns` (c, width) with `plays` (c,);
         `gram` (width, width) is that of all `num_columns` columns."""
-        extra = np.float32(self.confidence) * plays
+        extra = np.float32(self.alpha) * plays
         system = (columns.T * extra) @ columns
         system += gram
         system.ravel()[:: len(system) + 1] += self.row_weights(np.array(len(columns)), num_columns)
@@ -117,16 +79,16 @@ class AlsRecipe(BaseModel):
     @property
     def width(self) -> int:
         """Coordinates of a vector: with biases the last two are the track's bias and the playlist's, each against a 1."""
-        return self.dim + 2 * self.biases
+        return self.factors + 2 * self.biases
 
     @property
     def fixed_of_playlists(self) -> int | None:
         """The coordinate of a playlist's vector that is 1 and stays 1: the one that meets the track's bias."""
-        return self.dim if self.biases else None
+        return self.factors if self.biases else None
 
     @property
     def fixed_of_tracks(self) -> int | None:
-        return self.dim + 1 if self.biases else None
+        return self.factors + 1 if self.biases else None
 
     def recency(self, offsets: Offsets) -> Floats:
         """(nnz,) how much each entry of a ragged batch counts, by its distance from the end of its row."""
@@ -137,8 +99,8 @@ class AlsRecipe(BaseModel):
 
     def row_weights(self, counts: np.ndarray, num_columns: int) -> Floats:
         """(rows,) w of the loss for rows with `counts` entries against `num_columns` columns."""
-        reach = counts + num_columns / self.confidence
-        return (self.confidence * self.regularization * reach**self.frequency_exponent).astype(np.float32)
+        reach = counts + num_columns / self.alpha
+        return (self.alpha * self.regularization * reach**self.frequency_exponent).astype(np.float32)
 
 
 def _solved(system: Floats, target: np.ndarray) -> Floats:
@@ -162,7 +124,7 @@ class Als:
     @property
     def track_biases(self) -> Floats | None:
         """(num_tracks,) what a track gains with every playlist; None without biases."""
-        return self.track_vectors[:, self.recipe.dim] if self.recipe.biases else None
+        return self.track_vectors[:, self.recipe.factors] if self.recipe.biases else None
 
     def query_vectors(self, queries: Queries) -> Floats:
         """(q, width) the least-squares playlist vector of each query's seeds, in closed form; zeros without seeds."""
@@ -180,5 +142,5 @@ class Als:
     def save(self, folder: Path) -> dict[str, Any]:
         save_vectors(folder, self.track_vectors)
         save_array(folder / "gram.npy", self.gram)
-        bias = {"bias_coordinate": self.recipe.dim} if self.recipe.biases else {}
+        bias = {"bias_coordinate": self.recipe.factors} if self.recipe.biases else {}
         return {"kind": "als", "dimension": self.recipe.width, "metric": "inner product", **bias, **self.index.save(folder)}

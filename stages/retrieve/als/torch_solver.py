@@ -1,4 +1,4 @@
-"""The rows of a half sweep of `als` on a device such as a GPU: the steps of `als_loops`, all rows of a block side by side.
+"""The rows of a half sweep of `als` on a device such as a GPU: the steps of `kernels`, all rows of a block side by side.
 
 Input: this worker's shard, all columns. Output: better rows, in place, and the loss. A block bounds what the device has to
 hold beside the columns. Knows neither playlists nor workers.
@@ -32,7 +32,7 @@ def solve_blocks(
     device: torch.device,
 ) -> float:
     """Improves `rows` (r, width) by at most `steps` steps on `device`; returns their loss, own regularisation included. The
-    arrays are those of `als_loops.solve_rows`; `gram` (width, width) is that of all `columns`, diagonal or not."""
+    arrays are those of `kernels.solve_rows`; `gram` (width, width) is that of all `columns`, diagonal or not."""
     columns, gram, free = columns.to(device), gram.to(device), free.to(device)
     loss = 0.0
     for start, stop in _blocks(indptr):

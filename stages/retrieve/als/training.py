@@ -1,14 +1,15 @@
-"""How the factors of `als` are found: half sweeps over this worker's shards of the playlists and of the tracks.
+"""ALS training: half sweeps over this worker's shards of the playlists and of the tracks.
 
-Input: a recipe and this worker's rows of the matrix. Output: the vectors of all its columns. Each half sweep turns both sides
+Input: a recipe and this worker's rows of the matrix. Output: the vectors of all its columns. Each half sweep rotates both sides
 onto the axes of the fixed side's Gram matrix, where the dense part of every row's system is diagonal; products x . y do not
-change by it, and at the end the columns are turned back. Gram matrices are summed over the workers, and the fixed side, of
-which each worker otherwise holds its own shard alone, is gathered shard by shard. On a CPU rows are solved by compiled loops
-(`als_loops`), on another device by the same steps in torch (`als_device`). Knows no index.
+change by it, and at the end the columns are rotated back. Gram matrices are summed over the workers. Each worker stores its own
+shard alone; the fixed side is gathered shard by shard. On a CPU rows are solved by compiled loops (`kernels`), on another device
+by the same steps in torch (`torch_solver`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -19,19 +20,42 @@ import scipy.sparse as sp
 import torch
 
 from features.domain import Floats
+from features.interactions import Interactions
 from features.npy import read_only
 from stages import parallel
 from stages.protocols import Report, require_finite
 from stages.resume import FROM_SCRATCH, Checkpoint, TrainingContext
 from stages.retrieve.als.kernels import solve_rows
-from stages.retrieve.als.model import AlsRecipe, Plays
+from stages.retrieve.als.model import Als, AlsRecipe
 from stages.retrieve.als.torch_solver import solve_blocks
+from stages.retrieve.index.selection import with_chosen_index
+from stages.training_data import TrainingData
+
+Plays = Callable[[int, int], sp.csr_matrix]
+"""The rows of a matrix from one to before another; each worker reads its own alone."""
 
 PIECES = 16
 """Pieces of equal work for each thread, so that none waits long for the last."""
 ROW_COST = 8
 """What a row costs beside its entries, in entries."""
 ROWS_AT_ONCE = 1 << 16
+
+
+def fit_als(recipe: AlsRecipe, data: TrainingData, report: Report) -> Als:
+    interactions, older = data.interactions, data.past.older
+    shape = (interactions.num_playlists, interactions.num_tracks)
+    start = older.of_tracks(older.source_of(Als).track_vectors) if older else None
+    found = factorize(recipe, partial(_plays, recipe, interactions), shape, data.seed, report, data.past, start)
+    vectors = require_finite("als track vectors", found)
+    als = Als(recipe, vectors, vectors.T @ vectors, recipe.index.build(vectors, data.tracks_in_playlists, data.seed))
+    return with_chosen_index(als, recipe.index, data)
+
+
+def _plays(recipe: AlsRecipe, interactions: Interactions, first: int, last: int) -> sp.csr_matrix:
+    """(last - first, num_tracks) how much each entry of some playlists counts."""
+    part = interactions.part(first, last)
+    plays = part.plays * recipe.recency(part.offsets)
+    return sp.csr_matrix((plays, part.tracks, part.offsets), shape=(part.num_playlists, part.num_tracks))
 
 
 def factorize(
@@ -43,18 +67,18 @@ def factorize(
     past: TrainingContext = FROM_SCRATCH,
     start: Floats | None = None,
 ) -> Floats:
-    """(columns, width) the vectors of all columns of the matrix of `shape` whose rows `plays` knows.
+    """(columns, width) the vectors of all columns of the matrix of `shape` whose rows `plays` returns.
 
-    `start` (columns, width): where known columns begin, zeros for the unknown.
+    `start` (columns, width): the vectors of an older model, where its columns begin; zeros for columns it does not know.
     """
     own = plays(*parallel.shard(shape[0]))
-    by_row = _Side.of(own, parallel.shard_bounds(shape[0]), recipe, recipe.fixed_of_playlists)
+    by_row = Side.of(own, parallel.shard_bounds(shape[0]), recipe, recipe.fixed_of_playlists)
     bounds = _columns_by_cost(own)
-    by_column = _Side.of(_columns_of_shard(own, bounds), bounds, recipe, recipe.fixed_of_tracks)
+    by_column = Side.of(_columns_of_shard(own, bounds), bounds, recipe, recipe.fixed_of_tracks)
     del own
     reached = past.steps.last()
     factors = _Factors.of(reached) if reached else _start(recipe, by_row, by_column, seed, start)
-    planned = past.left(recipe.sweeps)
+    planned = past.left(recipe.iterations)
     for sweep in range(reached.done if reached else planned.start, planned.stop):
         loss = factors.sweep(by_row, by_column, recipe)
         past.steps.keep(factors.reached(sweep + 1))
@@ -63,7 +87,7 @@ def factorize(
     return np.asarray((columns @ factors.turn.T).numpy())
 
 
-def _start(recipe: AlsRecipe, by_row: _Side, by_column: _Side, seed: int, start: Floats | None) -> _Factors:
+def _start(recipe: AlsRecipe, by_row: Side, by_column: Side, seed: int, start: Floats | None) -> _Factors:
     """This worker's shards of small random factors, which do not depend on how many workers there are."""
     rows, columns = (_random(seed, place, side.own, recipe) for place, side in enumerate((by_row, by_column)))
     for factors, fixed in ((rows, by_row.fixed), (columns, by_column.fixed)):
@@ -80,7 +104,7 @@ def _random(seed: int, place: int, rows: slice, recipe: AlsRecipe) -> torch.Tens
     """Those `rows` of a matrix of `width` columns, of which no other row is drawn."""
     bits = np.random.PCG64([seed, place])
     bits.advance(rows.start * recipe.width)  # a number takes one step
-    drawn, scale = torch.empty(rows.stop - rows.start, recipe.width), 0.1 * np.sqrt(12 / recipe.dim)
+    drawn, scale = torch.empty(rows.stop - rows.start, recipe.width), 0.1 * np.sqrt(12 / recipe.factors)
     for some in torch.split(drawn, ROWS_AT_ONCE):
         some.copy_(torch.from_numpy(np.random.Generator(bits).random(some.shape) - 0.5) * scale)
     return drawn
@@ -102,26 +126,26 @@ class _Factors:
     def reached(self, done: int) -> Checkpoint:
         return Checkpoint(done, {"rows": self.rows.numpy(), "columns": self.columns.numpy()}, {"turn": self.turn.numpy()})
 
-    def sweep(self, by_row: _Side, by_column: _Side, recipe: AlsRecipe) -> float:
+    def sweep(self, by_row: Side, by_column: Side, recipe: AlsRecipe) -> float:
         """Both half sweeps; returns the loss."""
         self._half(by_row, self.rows, by_column, self.columns, recipe)
         return self._half(by_column, self.columns, by_row, self.rows, recipe)
 
-    def _half(self, side: _Side, own: torch.Tensor, other_side: _Side, others: torch.Tensor, recipe: AlsRecipe) -> float:
+    def _half(self, side: Side, own: torch.Tensor, other_side: Side, others: torch.Tensor, recipe: AlsRecipe) -> float:
         """Improves `own`, given `others`, in place; returns the whole loss."""
-        axes, gram = _axes(parallel.all_reduce_sum(others.T @ others), recipe.dim)
+        axes, gram = principal_axes(parallel.all_reduce_sum(others.T @ others), recipe.factors)
         for vectors in (own, others, self.turn):
             _turn(vectors, axes)
         loss = side.solve(own, parallel.gather_rows(others, other_side.bounds), gram, recipe) + other_side.penalty(others)
         return float(parallel.all_reduce_sum(torch.tensor([loss], dtype=torch.float64)))
 
 
-def _axes(gram: torch.Tensor, dim: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(width, width) the axes of the first `dim` coordinates of `gram`, the others left as they are, and `gram` seen from them;
+def principal_axes(gram: torch.Tensor, factors: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(width, width) the axes of the first `factors` coordinates of `gram`, the others left as they are, and `gram` seen from them;
     those of worker 0, for another machine may turn an axis the other way round."""
     require_finite("als track vectors", gram.numpy())
     axes = torch.eye(len(gram), dtype=torch.float64)
-    axes[:dim, :dim] = torch.linalg.eigh(gram[:dim, :dim].double()).eigenvectors
+    axes[:factors, :factors] = torch.linalg.eigh(gram[:factors, :factors].double()).eigenvectors
     axes = parallel.broadcast(axes)
     return axes.float(), (axes.T @ gram.double() @ axes).float()
 
@@ -168,14 +192,14 @@ def _columns_of_shard(plays: sp.csr_matrix, bounds: np.ndarray) -> sp.csr_matrix
 
 
 @dataclass
-class _Side:
+class Side:
     """One half of the matrix as seen from its rows: this worker's shard of them."""
 
     indptr: np.ndarray
     """(rows of the shard + 1,)"""
     indices: np.ndarray
     extra: Floats
-    """(nnz,) the extra confidence a * plays of each entry."""
+    """(nnz,) the extra confidence alpha * plays of each entry."""
     weights: Floats
     """(rows of the shard,) the regularisation of each row."""
     bounds: np.ndarray
@@ -184,11 +208,11 @@ class _Side:
     """The coordinate of the rows that is not solved for."""
 
     @classmethod
-    def of(cls, plays: sp.csr_matrix, bounds: np.ndarray, recipe: AlsRecipe, fixed: int | None = None) -> _Side:
+    def of(cls, plays: sp.csr_matrix, bounds: np.ndarray, recipe: AlsRecipe, fixed: int | None = None) -> Side:
         """`plays` (rows of the shard, columns)."""
         indptr = plays.indptr.astype(np.int64)
         weights = recipe.row_weights(np.diff(indptr), plays.shape[1])
-        extra = plays.data * np.float32(recipe.confidence)
+        extra = plays.data * np.float32(recipe.alpha)
         return cls(indptr, read_only(plays.indices.astype(np.int32, copy=False)), extra, weights, bounds, fixed)
 
     @property
@@ -198,9 +222,9 @@ class _Side:
 
     def solve(self, rows: torch.Tensor, columns: torch.Tensor, gram: torch.Tensor, recipe: AlsRecipe) -> float:
         """Improves `rows` (rows of the shard, width) given all `columns` and their `gram`, diagonal but for the coordinates
-        after `recipe.dim`, in place; returns their loss with their own regularisation."""
+        after `recipe.factors`, in place; returns their loss with their own regularisation."""
         diagonal = gram.diagonal().clone()
-        border = (gram - torch.diag(diagonal))[recipe.dim :].contiguous()
+        border = (gram - torch.diag(diagonal))[recipe.factors :].contiguous()
         free = torch.ones(len(gram))
         if self.fixed is not None:
             free[self.fixed] = 0

@@ -21,23 +21,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from features.domain import Floats, Queries, Retrieved, SegueError
-from stages.protocols import Report, TrainingData, require_finite, silent
-from stages.retrieve.index.recipe import Index, IndexRecipe
-from stages.retrieve.index.selection import with_chosen_index
+from stages.retrieve.index.protocol import Index
+from stages.retrieve.index.recipe import IndexRecipe
+from stages.retrieve.recipe import Recipe
 from stages.retrieve.vectors import open_vectors, save_vectors
 
 LAYERS = "layers.safetensors"
 
 
-class AutoencoderRecipe(BaseModel):
+class AutoencoderRecipe(Recipe):
     """Kind, size, length and noise of the training."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["autoencoder"] = "autoencoder"
     variant: Literal["regular", "variational"] = "variational"
@@ -55,26 +53,13 @@ class AutoencoderRecipe(BaseModel):
     """Share of the shown tracks that are left out again, at random."""
     index: IndexRecipe = IndexRecipe()
 
-    def fit(self, visible: TrainingData, report: Report = silent) -> Autoencoder:
-        from stages.epochs import epochs_left  # it needs torch, which a server has no use for
-        from stages.retrieve.autoencoder.training import Trainer
-
-        trainer = Trainer(self, visible)
-        for epoch, random in epochs_left(visible.past.left(self.epochs), visible.seed, trainer.state(), visible.past.steps):
-            report("autoencoder", (epoch + 1) / self.epochs, {"loss": trainer.epoch(epoch, random)})
-        vectors = require_finite("autoencoder track vectors", trainer.track_vectors())
-        layers = {name: tensor.numpy().copy() for name, tensor in trainer.network.state_dict().items() if name in _shapes(self)}
-        held = np.flatnonzero(visible.interactions.track_counts).astype(np.int32)
-        trained = Autoencoder(self, vectors, layers, self.index.build(vectors, held, visible.seed))
-        return with_chosen_index(trained, self.index, visible)
-
     def open(self, folder: Path, num_tracks: int) -> Autoencoder:
         vectors = open_vectors(folder, (num_tracks, self.dim + 1))
-        return Autoencoder(self, vectors, _open_layers(folder / LAYERS, _shapes(self)), self.index.open(folder, vectors))
+        return Autoencoder(self, vectors, _open_layers(folder / LAYERS, layer_shapes(self)), self.index.open(folder, vectors))
 
 
-def _shapes(recipe: AutoencoderRecipe) -> dict[str, tuple[int, ...]]:
-    """The layers a trained one keeps."""
+def layer_shapes(recipe: AutoencoderRecipe) -> dict[str, tuple[int, ...]]:
+    """The layers that a trained source needs, by name, and the shape of each."""
     dim = recipe.dim
     squares = ("mean", "decode", *(["log_variance"] if recipe.variant == "variational" else []))
     return {"bias": (dim,), **{f"{name}.bias": (dim,) for name in squares}, **{f"{name}.weight": (dim, dim) for name in squares}}

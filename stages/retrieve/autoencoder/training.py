@@ -1,6 +1,6 @@
-"""How the rows and layers of `autoencoder` are learned.
+"""Autoencoder training: epochs over the playlists, a sampled softmax over the tracks.
 
-Input: a recipe and what is visible. Output: a trainer that passes over the playlists. Knows no index.
+Input: a recipe and the training data. Output: a trained source, its rows and layers in plain arrays.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ import torch
 from features.domain import Floats, Ints
 from features.interactions import Interactions
 from stages import parallel
-from stages.epochs import TrainingState
-from stages.protocols import TrainingData
+from stages.epochs import TrainingState, epochs_left
+from stages.protocols import Report, require_finite
 from stages.resume import WarmStart
-from stages.retrieve.autoencoder.model import Autoencoder, AutoencoderRecipe
+from stages.retrieve.autoencoder.model import Autoencoder, AutoencoderRecipe, layer_shapes
+from stages.retrieve.index.selection import with_chosen_index
 from stages.retrieve.training.sampled_softmax import Sampler, SparseTables, places
 from stages.retrieve.training.svd_start import starting_rows
 from stages.retrieve.training.warm_rows import linear_map, warm_rows
+from stages.training_data import TrainingData
 
 LONGEST_INPUT = 250
 """Tracks of one playlist shown to the encoder at once."""
@@ -25,6 +27,16 @@ SHOWN_NONE = 0.1
 """Share of the playlists of which nothing is shown: of the ten request shapes one has no tracks."""
 ROW_SCALE = 0.1
 """Of the starting rows."""
+
+
+def fit_autoencoder(recipe: AutoencoderRecipe, data: TrainingData, report: Report) -> Autoencoder:
+    trainer = Trainer(recipe, data)
+    for epoch, random in epochs_left(data.past.left(recipe.epochs), data.seed, trainer.state(), data.past.steps):
+        report("autoencoder", (epoch + 1) / recipe.epochs, {"loss": trainer.epoch(epoch, random)})
+    vectors, needed = require_finite("autoencoder track vectors", trainer.track_vectors()), layer_shapes(recipe)
+    layers = {name: tensor.numpy().copy() for name, tensor in trainer.network.state_dict().items() if name in needed}
+    trained = Autoencoder(recipe, vectors, layers, recipe.index.build(vectors, data.tracks_in_playlists, data.seed))
+    return with_chosen_index(trained, recipe.index, data)
 
 
 class Network(torch.nn.Module):
@@ -54,21 +66,21 @@ class Network(torch.nn.Module):
 class Trainer:
     """The rows, the network between them, and one pass over the playlists."""
 
-    def __init__(self, recipe: AutoencoderRecipe, visible: TrainingData) -> None:
-        self.recipe, self.interactions = recipe, visible.interactions
-        torch.manual_seed(visible.seed)
+    def __init__(self, recipe: AutoencoderRecipe, data: TrainingData) -> None:
+        self.recipe, self.interactions = recipe, data.interactions
+        torch.manual_seed(data.seed)
         self.sampler = Sampler(self.interactions, recipe.batch_size, recipe.negatives, least=2)
-        self.content = torch.from_numpy(visible.content if recipe.content else visible.content[:, :0])
+        self.content = torch.from_numpy(data.content if recipe.content else data.content[:, :0])
         self.network = Network(recipe.dim, self.content.shape[1], recipe.variant == "variational")
         popularity = np.log((self.interactions.track_counts + 0.1) / max(len(self.interactions.tracks), 1)).astype(np.float32)
-        start = starting_rows(self.interactions, recipe.dim, ROW_SCALE, visible.seed)
+        start = starting_rows(self.interactions, recipe.dim, ROW_SCALE, data.seed)
         rows = torch.cat([start, torch.from_numpy(popularity)[:, None]], dim=1)
         self.learned = SparseTables({"rows": rows}, list(self.network.parameters()), recipe.learning_rate)
-        self._log_chance = torch.from_numpy(self.sampler.log_chances())
-        if visible.past.older:
-            self._go_on_from(visible.past.older)
+        self.log_chance = torch.from_numpy(self.sampler.log_chances())
+        if data.past.older:
+            self._continue_from(data.past.older)
 
-    def _go_on_from(self, older: WarmStart) -> None:
+    def _continue_from(self, older: WarmStart) -> None:
         """With its layers and its rows; of a hybrid's rows that part is the content's which a linear map of it explains."""
         source, table = older.source_of(Autoencoder), self.learned.tables["rows"]
         table.copy_(warm_rows(table, older, source.track_vectors))
@@ -89,16 +101,16 @@ class Trainer:
 
     def _step(self, playlists: np.ndarray, kl_weight: float, random: np.random.Generator) -> float:
         """All workers draw the same numbers; each then works on its own share of the batch."""
-        shown = _shown(self.interactions, playlists, self.recipe.input_dropout, random)
+        shown = shown_tracks(self.interactions, playlists, self.recipe.input_dropout, random)
         noise = torch.from_numpy(random.standard_normal((len(playlists), self.recipe.dim), dtype=np.float32))
         start, stop = parallel.shard(len(playlists))
         held = [self.interactions.tracks_of(p) for p in playlists[start:stop]]
         ids = {"rows": self.sampler.draw(held, random)}
         rows = self.learned.rows(ids)
-        loss = self._loss(rows["rows"], ids["rows"], shown[start:stop], held, noise[start:stop], kl_weight) / len(playlists)
+        loss = self.loss(rows["rows"], ids["rows"], shown[start:stop], held, noise[start:stop], kl_weight) / len(playlists)
         return self.learned.update(loss, rows, ids)
 
-    def _loss(
+    def loss(
         self,
         rows: torch.Tensor,
         sample: torch.Tensor,
@@ -111,9 +123,9 @@ class Trainer:
         if not held:
             return rows.sum() * 0
         vectors, biases = self._with_content(rows[:, :-1], sample), rows[:, -1]
-        hidden, kl = self.network(_summed(vectors, sample, shown), noise)
+        hidden, kl = self.network(summed_rows(vectors, sample, shown), noise)
         logits = hidden @ vectors.T + biases
-        total = torch.logsumexp(logits - self._log_chance[sample], dim=1)
+        total = torch.logsumexp(logits - self.log_chance[sample], dim=1)
         lengths = torch.tensor([len(tracks) for tracks in held])
         row_of = torch.repeat_interleave(torch.arange(len(held)), lengths)
         per_entry = total[row_of] - logits[row_of, places(sample, held)]
@@ -135,7 +147,7 @@ class Trainer:
         return np.ascontiguousarray(torch.cat([vectors, table[:, -1:]], dim=1).numpy())
 
 
-def _shown(interactions: Interactions, playlists: np.ndarray, dropout: float, random: np.random.Generator) -> list[Ints]:
+def shown_tracks(interactions: Interactions, playlists: np.ndarray, dropout: float, random: np.random.Generator) -> list[Ints]:
     """The part of each playlist the encoder sees: its first tracks or random ones, from one to nearly all, or none."""
     shown = []
     for playlist in playlists:
@@ -147,7 +159,7 @@ def _shown(interactions: Interactions, playlists: np.ndarray, dropout: float, ra
     return shown
 
 
-def _summed(rows: torch.Tensor, sample: torch.Tensor, shown: list[Ints]) -> torch.Tensor:
+def summed_rows(rows: torch.Tensor, sample: torch.Tensor, shown: list[Ints]) -> torch.Tensor:
     """(b, dim) the sum of the `shown` tracks' rows over the square root of their number; zeros where none is shown."""
     lengths = torch.tensor([len(tracks) for tracks in shown])
     offsets = torch.cumsum(lengths, 0) - lengths

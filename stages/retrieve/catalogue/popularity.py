@@ -10,30 +10,30 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from features.domain import Floats, Ints, Queries, Retrieved
 from features.npy import load_array, save_array
-from stages.protocols import NoSpace, Report, TrainingData, silent
+from stages.protocols import NoSpace, Report
 from stages.retrieve import topk
+from stages.retrieve.recipe import Recipe
+from stages.training_data import TrainingData
 
 
-class PopularityRecipe(BaseModel):
+class PopularityRecipe(Recipe):
     """Nothing to choose."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     kind: Literal["popularity"] = "popularity"
-
-    def fit(self, visible: TrainingData, report: Report = silent) -> Popularity:
-        counts = visible.interactions.track_counts
-        order = np.argsort(-counts, kind="stable").astype(np.int32)
-        report("popularity", 1.0, {})
-        return Popularity(order, counts[order].astype(np.float32))
 
     def open(self, folder: Path, num_tracks: int) -> Popularity:
         order = load_array(folder / "order.npy", dtype=np.int32, shape=(num_tracks,), mmap=True)
         return Popularity(order, load_array(folder / "counts.npy", dtype=np.float32, shape=(num_tracks,), mmap=True))
+
+
+def fit_popularity(recipe: PopularityRecipe, data: TrainingData, report: Report) -> Popularity:
+    counts = data.interactions.track_counts
+    order = np.argsort(-counts, kind="stable").astype(np.int32)
+    report("popularity", 1.0, {})
+    return Popularity(order, counts[order].astype(np.float32))
 
 
 @dataclass(frozen=True)

@@ -13,50 +13,50 @@ from typing import Any, Literal
 
 import numpy as np
 import scipy.sparse as sp
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from features.catalog import UNKNOWN
 from features.domain import Ints, Queries, Retrieved
 from features.npy import load_array, save_array
-from stages.protocols import NoSpace, Report, TrainingData, silent
-from stages.retrieve.playlists.voting import open_sparse, save_sparse
+from stages.protocols import NoSpace, Report
+from stages.retrieve.recipe import Recipe
+from stages.retrieve.sparse import largest_by_group, open_sparse, save_sparse
 from stages.retrieve.sparse_sums import Weighted, top_of_sums
+from stages.training_data import TrainingData
 
 Kind = Literal["artist", "album"]
 
 
-class ArtistRecipe(BaseModel):
+class ArtistRecipe(Recipe):
     """How many tracks an artist may propose."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["artist"] = "artist"
     tracks_per_artist: int = Field(200, ge=1)
 
-    def fit(self, visible: TrainingData, report: Report = silent) -> MoreOfTheSame:
-        trained = MoreOfTheSame.of(self.kind, visible.catalog.artists, visible.interactions.track_counts, self.tracks_per_artist)
-        report("artist", 1.0, {})
-        return trained
-
     def open(self, folder: Path, num_tracks: int) -> MoreOfTheSame:
         return MoreOfTheSame.open(self.kind, folder, num_tracks)
 
 
-class AlbumRecipe(BaseModel):
+class AlbumRecipe(Recipe):
     """How many tracks an album may propose."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["album"] = "album"
     tracks_per_album: int = Field(100, ge=1)
 
-    def fit(self, visible: TrainingData, report: Report = silent) -> MoreOfTheSame:
-        trained = MoreOfTheSame.of(self.kind, visible.catalog.albums, visible.interactions.track_counts, self.tracks_per_album)
-        report("album", 1.0, {})
-        return trained
-
     def open(self, folder: Path, num_tracks: int) -> MoreOfTheSame:
         return MoreOfTheSame.open(self.kind, folder, num_tracks)
+
+
+def fit_artist(recipe: ArtistRecipe, data: TrainingData, report: Report) -> MoreOfTheSame:
+    trained = MoreOfTheSame.of(recipe.kind, data.catalog.artists, data.interactions.track_counts, recipe.tracks_per_artist)
+    report("artist", 1.0, {})
+    return trained
+
+
+def fit_album(recipe: AlbumRecipe, data: TrainingData, report: Report) -> MoreOfTheSame:
+    trained = MoreOfTheSame.of(recipe.kind, data.catalog.albums, data.interactions.track_counts, recipe.tracks_per_album)
+    report("album", 1.0, {})
+    return trained
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class MoreOfTheSame(NoSpace):
 
     @classmethod
     def of(cls, kind: Kind, owners: Ints, counts: np.ndarray, most: int) -> MoreOfTheSame:
-        tracks = most_held(owners, counts, most)
+        tracks = largest_by_group(owners, counts, most)
         tracks.data = np.log1p(tracks.data) + np.float32(1e-3)  # a track nobody holds is still its artist's
         return cls(kind, owners, tracks)
 
@@ -93,21 +93,3 @@ class MoreOfTheSame(NoSpace):
     def open(cls, kind: Kind, folder: Path, num_tracks: int) -> MoreOfTheSame:
         owners = load_array(folder / "owners.npy", dtype=np.int32, shape=(num_tracks,), mmap=True)
         return cls(kind, owners, open_sparse(folder, "tracks", num_tracks))
-
-
-def most_held(owners: Ints, counts: np.ndarray, most: int) -> sp.csr_matrix:
-    """(num_owners, num_tracks) the counts of each owner's `most` most held tracks; `owners` as in `MoreOfTheSame`."""
-    known = np.flatnonzero(owners != UNKNOWN)
-    kept = known[_rank_within(owners[known], -counts[known]) < most]
-    shape = (int(owners.max(initial=UNKNOWN)) + 1, len(owners))
-    return sp.csr_matrix((counts[kept].astype(np.float32), (owners[kept], kept)), shape=shape)
-
-
-def _rank_within(groups: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    """(m,) the place, from 0, of each element among its group's in ascending order of `keys`, ties as they stand."""
-    order = np.lexsort((keys, groups))
-    starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
-    sizes = np.diff(np.append(starts, len(groups)))
-    place = np.empty(len(groups), np.int64)
-    place[order] = np.arange(len(groups)) - np.repeat(starts, sizes)
-    return place

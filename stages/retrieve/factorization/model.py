@@ -18,18 +18,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from scipy.special import expit
 
 from features.domain import Floats, Ints, Queries, Retrieved, SegueError
 from features.npy import load_array, save_array
-from stages.protocols import Report, TrainingData, require_finite, silent
-from stages.retrieve.index.recipe import Index, IndexRecipe
-from stages.retrieve.index.selection import with_chosen_index
+from stages.retrieve.index.protocol import Index
+from stages.retrieve.index.recipe import IndexRecipe
+from stages.retrieve.recipe import Recipe
 from stages.retrieve.vectors import open_vectors, save_vectors
 
 Doubles = npt.NDArray[np.float64]
@@ -39,13 +39,13 @@ CLOSE_ENOUGH = 1e-5
 """A Newton step that promises to lower the loss of a seed by less than this is the last."""
 
 
-class FactorizationRecipe(BaseModel):
+class FactorizationRecipe(Recipe):
     """Size, weights and length of the training."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    old_names: ClassVar = {"dim": "factors"}
 
     kind: Literal["factorization"] = "factorization"
-    dim: int = Field(64, ge=1, le=4096)
+    factors: int = Field(64, ge=1, le=4096)
     epochs: int = Field(6, ge=1)
     batch_size: int = Field(256, ge=1)
     learning_rate: float = Field(0.005, gt=0)
@@ -63,21 +63,8 @@ class FactorizationRecipe(BaseModel):
     """Tracks that stand for all others when a query is folded in."""
     index: IndexRecipe = IndexRecipe()
 
-    def fit(self, visible: TrainingData, report: Report = silent) -> Factorization:
-        from stages.epochs import epochs_left  # it needs torch, which a server has no use for
-        from stages.retrieve.factorization.training import Trainer
-
-        trainer = Trainer(self, visible)
-        for epoch, random in epochs_left(visible.past.left(self.epochs), visible.seed, trainer.state(), visible.past.steps):
-            report("factorization", (epoch + 1) / self.epochs, {"loss": trainer.epoch(epoch, random)})
-        vectors = require_finite("factorization track vectors", trainer.learned.tables["tracks"].numpy())
-        held = np.flatnonzero(visible.interactions.track_counts).astype(np.int32)
-        background = Background.of(visible.interactions.track_counts, self.background, visible.seed)
-        trained = Factorization(self, vectors, background, self.index.build(vectors, held, visible.seed))
-        return with_chosen_index(trained, self.index, visible)
-
     def open(self, folder: Path, num_tracks: int) -> Factorization:
-        vectors = open_vectors(folder, (num_tracks, self.dim + 1))
+        vectors = open_vectors(folder, (num_tracks, self.factors + 1))
         return Factorization(self, vectors, Background.open(folder, num_tracks), self.index.open(folder, vectors))
 
     def entry_weights(self, places: np.ndarray) -> Floats:
@@ -148,7 +135,7 @@ class Factorization:
 
         The query's own bias is found too and left out: it is the same for every track.
         """
-        vectors = np.zeros((len(queries), self.recipe.dim + 1), np.float32)
+        vectors = np.zeros((len(queries), self.recipe.factors + 1), np.float32)
         for i in np.flatnonzero(queries.seed_counts()).tolist():
             vectors[i, :-1] = self.fold_in(queries.seeds_of(i))[:-1]
             vectors[i, -1] = 1
@@ -169,7 +156,12 @@ class Factorization:
     def save(self, folder: Path) -> dict[str, Any]:
         save_vectors(folder, self.track_vectors)
         self.background.save(folder)
-        said = {"kind": "factorization", "dimension": self.recipe.dim + 1, "bias_coordinate": self.recipe.dim, "metric": "inner product"}
+        said = {
+            "kind": "factorization",
+            "dimension": self.recipe.factors + 1,
+            "bias_coordinate": self.recipe.factors,
+            "metric": "inner product",
+        }
         return {**said, **self.index.save(folder)}
 
 

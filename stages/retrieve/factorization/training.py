@@ -1,6 +1,6 @@
-"""How the factors of `factorization` are learned.
+"""Training of the logistic matrix factorization: epochs over the playlists, sampled negatives.
 
-Input: a recipe and what is visible. Output: a trainer that passes over the playlists. Knows no index.
+Input: a recipe and the training data. Output: a trained source. The loss is the one stated in `model.py`.
 """
 
 from __future__ import annotations
@@ -10,31 +10,43 @@ import torch
 
 from features.domain import Ints
 from stages import parallel
-from stages.epochs import TrainingState
-from stages.protocols import TrainingData
+from stages.epochs import TrainingState, epochs_left
+from stages.protocols import Report, require_finite
 from stages.resume import WarmStart
-from stages.retrieve.factorization.model import Factorization, FactorizationRecipe
+from stages.retrieve.factorization.model import Background, Factorization, FactorizationRecipe
+from stages.retrieve.index.selection import with_chosen_index
 from stages.retrieve.training.sampled_softmax import Sampler, SparseTables, places
 from stages.retrieve.training.svd_start import starting_rows
 from stages.retrieve.training.warm_rows import warm_rows
+from stages.training_data import TrainingData
 
 ROW_SCALE = 0.05
 """Of the starting rows."""
 
 
+def fit_factorization(recipe: FactorizationRecipe, data: TrainingData, report: Report) -> Factorization:
+    trainer = Trainer(recipe, data)
+    for epoch, random in epochs_left(data.past.left(recipe.epochs), data.seed, trainer.state(), data.past.steps):
+        report("factorization", (epoch + 1) / recipe.epochs, {"loss": trainer.epoch(epoch, random)})
+    vectors = require_finite("factorization track vectors", trainer.learned.tables["tracks"].numpy())
+    background = Background.of(data.interactions.track_counts, recipe.background, data.seed)
+    trained = Factorization(recipe, vectors, background, recipe.index.build(vectors, data.tracks_in_playlists, data.seed))
+    return with_chosen_index(trained, recipe.index, data)
+
+
 class Trainer:
     """The factors, and one pass over the playlists."""
 
-    def __init__(self, recipe: FactorizationRecipe, visible: TrainingData) -> None:
-        self.recipe, self.interactions = recipe, visible.interactions
+    def __init__(self, recipe: FactorizationRecipe, data: TrainingData) -> None:
+        self.recipe, self.interactions = recipe, data.interactions
         self.sampler = Sampler(self.interactions, recipe.batch_size, recipe.negatives, least=1)
-        self.learned = SparseTables(self._start(visible.seed, visible.past.older), [], recipe.learning_rate)
+        self.learned = SparseTables(self._start(data.seed, data.past.older), [], recipe.learning_rate)
         self._weights = torch.from_numpy(recipe.playlist_weights(self.interactions.followers))
         self._chance = torch.from_numpy(self.sampler.log_chances(without=1)).exp()
 
     def _start(self, seed: int, older: WarmStart | None) -> dict[str, torch.Tensor]:
         """Tracks that occur together near each other, playlists where their tracks are, and the biases that are best without factors."""
-        held, dim = self.interactions, self.recipe.dim
+        held, dim = self.interactions, self.recipe.factors
         odds = (held.track_counts + 0.1) * held.num_tracks / (self.recipe.negative_weight * max(len(held.tracks), 1))
         biases = torch.from_numpy(np.log(odds).astype(np.float32))
         tracks = torch.cat([starting_rows(held, dim, ROW_SCALE, seed), biases[:, None]], dim=1)
@@ -55,7 +67,7 @@ class Trainer:
 
     def _step(self, batch: np.ndarray, random: np.random.Generator) -> float:
         """All workers draw the same numbers; each then works on its own share of the batch. Returns the batch's summed loss."""
-        dim = self.recipe.dim
+        dim = self.recipe.factors
         kept = random.random((len(batch), dim), dtype=np.float32) >= self.recipe.dropout
         start, stop = parallel.shard(len(batch))
         held = [self.interactions.tracks_of(p) for p in batch[start:stop]]
@@ -63,11 +75,11 @@ class Trainer:
         rows = self.learned.rows(ids)
         mask = torch.from_numpy(kept[start:stop].astype(np.float32) / np.float32(1 - self.recipe.dropout))
         playlists = rows["playlists"][start:stop]
-        loss = self._loss(playlists, mask, rows["tracks"], ids["tracks"], held, self._weights[batch[start:stop]])
+        loss = self.loss(playlists, mask, rows["tracks"], ids["tracks"], held, self._weights[batch[start:stop]])
         entries = int(self.interactions.lengths()[batch].sum())
         return entries * self.learned.update(loss / entries, rows, ids)
 
-    def _loss(
+    def loss(
         self,
         playlists: torch.Tensor,
         mask: torch.Tensor,

@@ -22,7 +22,7 @@ import numpy as np
 from features.domain import Floats, Ints, Offsets, Queries, Retrieved
 from features.npy import load_array, read_only, save_array
 from stages.retrieve import search_kernels, topk
-from stages.retrieve.index.recipe import asks, open_tracks, save_kind
+from stages.retrieve.index.protocol import SavedIndex, asks, open_tracks
 from stages.retrieve.search_kernels import GROUP, ROWS, SAMPLE, Codes, Copy
 
 LARGEST = 127
@@ -34,7 +34,7 @@ BLOCK = 4_096
 NONE = np.empty(0, np.int32)
 """No tracks."""
 LONE_NS, ROW_NS, HEAD_NS, TAIL_NS, PICKED_NS = 120_000, 1.0, 0.036, 0.17, 0.6
-"""Nanoseconds a query, a row, and a number of a head, of a tail and of a vector: fitted, see `choice`."""
+"""Nanoseconds a query, a row, and a number of a head, of a tail and of a vector: fitted, see `selection`."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class ExactIndex:
 
     @cached_property
     def _searched(self) -> tuple[Copy, Copy, Ints, Floats]:
-        """The copy, a sample of it, the tracks and the vectors, as `loops.search` takes them."""
+        """The copy, a sample of it, the tracks and the vectors, as `search_kernels.search` takes them."""
         copy = Copy(read_only(self.heads), read_only(self.tails), read_only(self.sizes))
         return copy, _sample(copy), read_only(self.tracks), read_only(self.vectors)
 
@@ -109,7 +109,7 @@ class ExactIndex:
         """All but the vectors, which the source saves."""
         for name in ("tracks", "axes", "heads", "tails", "sizes"):
             save_array(folder / f"index_{name}.npy", getattr(self, name))
-        save_kind(folder, "exact", self.vectors.shape[1])
+        SavedIndex(kind="exact", dim=self.vectors.shape[1]).save(folder)
         return {"index": "exact"}
 
     @classmethod

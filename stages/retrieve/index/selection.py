@@ -17,13 +17,16 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
+import torch
 
 from features.domain import NO_TRACK, Floats, Ints, Queries, Query, Retrieved
 from features.interactions import Interactions
-from stages.protocols import TrainingData
+from stages import parallel
 from stages.retrieve.index.approximate import ApproximateIndex, search_ns
 from stages.retrieve.index.exact import ExactIndex
-from stages.retrieve.index.recipe import Index, IndexRecipe, asks
+from stages.retrieve.index.protocol import Index, asks
+from stages.retrieve.index.recipe import IndexRecipe
+from stages.training_data import TrainingData
 
 QUERIES = 64
 """Playlists that ask."""
@@ -42,13 +45,13 @@ class Trial:
     """By counted work, median over lone queries; this decides."""
     latency_ms: float
     """By the clock, likewise; this is told."""
-    trees: int = 0
-    search_nodes: int = 0
+    n_trees: int = 0
+    search_k: int = 0
 
     def told(self) -> dict[str, Any]:
         # coarsely: a matrix product of other threads may put one more row within reach, and the version hashes this
         rounded = {"recall": round(self.recall, 4), "estimated_ms": round(self.estimated_ms, 2), "latency_ms": round(self.latency_ms, 3)}
-        work = {"trees": self.trees, "search_nodes": self.search_nodes} if self.trees else {}
+        work = {"trees": self.n_trees, "search_nodes": self.search_k} if self.n_trees else {}
         return {"index": self.index, **work, **rounded}
 
 
@@ -79,17 +82,17 @@ class _Source(Protocol):
 Source = TypeVar("Source", bound=_Source)
 
 
-def with_chosen_index(source: Source, recipe: IndexRecipe, visible: TrainingData) -> Source:
+def with_chosen_index(source: Source, recipe: IndexRecipe, data: TrainingData) -> Source:
     """The source as the recipe of its index wants it to serve; one that will not serve, or that nobody can ask, is left as it is."""
-    if not visible.serves:
+    if not data.serves:
         return source
-    queries = sample_queries(visible.interactions, visible.seed)
+    queries = sample_queries(data.interactions, data.seed)
     query_vectors = source.query_vectors(queries)
     asking = np.flatnonzero(asks(query_vectors))
     if not len(asking):
         return source
     bench = _Bench(query_vectors[asking], Queries.of(queries[int(i)] for i in asking), recipe.at)
-    index = _told_by_the_first(source.index, recipe, bench, visible.seed)
+    index = _told_by_the_first(source.index, recipe, bench, data.seed)
     return replace(source, index=index)
 
 
@@ -103,17 +106,13 @@ def sample_queries(interactions: Interactions, seed: int, count: int = QUERIES) 
 
 def _told_by_the_first(built: Index, recipe: IndexRecipe, bench: _Bench, seed: int) -> Index:
     """The first worker measures and chooses; the others hold the same index, without its figures."""
-    import torch  # a server, which opens what was chosen, has no use for it
-
-    from stages import parallel
-
     first = parallel.worker_rank() == 0
     chosen = _choose(built, recipe, bench, seed) if first else None
     nodes = chosen.figures.get("search_nodes", 0) if chosen else 0
     [nodes] = parallel.broadcast(torch.tensor([nodes])).tolist()
     if chosen:
         return chosen
-    return _planted(built, recipe, seed, nodes) if isinstance(built, ExactIndex) and nodes else built
+    return approximate_twin(built, recipe, seed, nodes) if isinstance(built, ExactIndex) and nodes else built
 
 
 def _choose(built: Index, recipe: IndexRecipe, bench: _Bench, seed: int) -> Chosen:
@@ -136,17 +135,17 @@ def _fastest(built: ExactIndex, exact: Trial, recipe: IndexRecipe, bench: _Bench
     if not ladder:
         reason = f"Annoy not tried: by work it takes {min(costs.values()):.1f} ms or more, exact {exact.estimated_ms:.1f} ms"
         return _chosen(built, exact, tried, reason)
-    forest = _planted(built, recipe, seed, ladder[0])
+    forest = approximate_twin(built, recipe, seed, ladder[0])
     for nodes in ladder:
-        index = replace(forest, search_nodes=nodes)
+        index = replace(forest, search_k=nodes)
         tried.append(bench.annoy(index))
         if tried[-1].recall >= recipe.recall:
             return _chosen(index, tried[-1], tried, f"least work with a recall of {recipe.recall}")
     return _chosen(built, exact, tried, f"no Annoy that is cheaper by work reaches a recall of {recipe.recall}")
 
 
-def _planted(exact: ExactIndex, recipe: IndexRecipe, seed: int, nodes: int) -> ApproximateIndex:
-    return ApproximateIndex.build(exact.vectors, exact.tracks, recipe.trees, nodes, seed)
+def approximate_twin(exact: ExactIndex, recipe: IndexRecipe, seed: int, nodes: int) -> ApproximateIndex:
+    return ApproximateIndex.build(exact.vectors, exact.tracks, recipe.n_trees, nodes, seed)
 
 
 def _chosen(index: Index, trial: Trial, tried: list[Trial], reason: str) -> Chosen:

@@ -1,26 +1,60 @@
-"""What a seed says of other tracks, summed over the seeds: what every item-item model ends in.
+"""Item-item models: each seed has weights for other tracks, a query gets the tracks of the largest sums.
 
-Input: a sparse matrix of weights, from whichever model (`graph.py`, `slim.py`). Output: the tracks of the largest sums.
-Knows no model, no playlist and no vectors.
+Input: a sparse matrix of weights from one of the trainings (`training/graph.py`, `training/slim.py`). Output: the tracks whose
+weights, summed over the seeds, are largest. Knows no title, no content and no vectors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
 import scipy.sparse as sp
+from pydantic import Field
 
-from features.domain import Floats, Ints, Queries, Retrieved
+from features.domain import Queries, Retrieved
 from stages.protocols import NoSpace
-from stages.retrieve.playlists.voting import open_sparse, save_sparse
+from stages.retrieve.recipe import Recipe
+from stages.retrieve.sparse import open_sparse, save_sparse
 from stages.retrieve.sparse_sums import each_seed_once, top_of_sums
 
-Entries = tuple[Ints, Ints, Floats]
-"""(n,) seeds, (n,) the tracks they speak for, (n,) weights; no pair twice."""
+
+class GraphRecipe(Recipe):
+    """Two steps through the graph of playlists and tracks: how steps are weighted, how many neighbours each track keeps."""
+
+    kind: Literal["graph"] = "graph"
+    neighbours: int = Field(300, ge=1)
+    playlist_exponent: float = Field(1.0, ge=0)
+    """p: how much less a playlist says the longer it is."""
+    seed_exponent: float = Field(0.6, ge=0)
+    """a: how much less a seed says the more playlists hold it."""
+    candidate_exponent: float = Field(0.4, ge=0)
+    """b: how much more evidence a track needs the more playlists hold it."""
+    most_playlists: int = Field(2_000, ge=1)
+    """Of a more popular seed an even sample of its playlists is used."""
+
+    def open(self, folder: Path, num_tracks: int) -> Items:
+        return Items.open(self.kind, folder, num_tracks)
+
+
+class SlimRecipe(Recipe):
+    """A regression on each track's neighbours: how many, how strongly they are shrunk, how much data is used."""
+
+    kind: Literal["slim"] = "slim"
+    neighbours: int = Field(100, ge=1)
+    ridge: float = Field(20.0, gt=0)
+    shrinkage: float = Field(0.5, ge=0)
+    """Ridge in proportion to the playlists that hold the neighbour, the same as dropping it out of that share of them."""
+    least_playlists: int = Field(3, ge=1)
+    """Tracks that fewer playlists hold are left out."""
+    most_tracks: int = Field(50_000, ge=1)
+    """Of more, those that most playlists hold are used."""
+    most_entries: int = Field(5_000_000, ge=1)
+    """A larger dataset is sampled down to playlists with about so many entries."""
+
+    def open(self, folder: Path, num_tracks: int) -> Items:
+        return Items.open(self.kind, folder, num_tracks)
 
 
 @dataclass(frozen=True)
@@ -28,21 +62,9 @@ class Items(NoSpace):
     """Trained: every track's weights for others."""
 
     model: str
-    """Which recipe made the weights."""
+    """The kind of the recipe that made the weights."""
     weights: sp.csr_matrix
     """(num_tracks, num_tracks) from a seed's row to the tracks it speaks for, positive where there is anything."""
-
-    @classmethod
-    def of(cls, model: str, parts: Iterable[Entries], num_tracks: int) -> Items:
-        """The `parts` of all workers, of which each has its own."""
-        import torch  # a server has no use for it
-
-        from stages import parallel
-
-        nothing = (np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.float32))
-        own = [torch.from_numpy(np.concatenate(columns)) for columns in zip(nothing, *parts, strict=True)]
-        seeds, tracks, weights = (parallel.all_gather(column).numpy() for column in own)
-        return cls(model, sp.csr_matrix((weights, (seeds, tracks)), shape=(num_tracks, num_tracks)))
 
     @classmethod
     def open(cls, model: str, folder: Path, num_tracks: int) -> Items:

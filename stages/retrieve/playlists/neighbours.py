@@ -10,30 +10,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from features.domain import Queries, Retrieved
-from stages.protocols import NoSpace, Report, TrainingData, silent
+from stages.protocols import NoSpace, Report
 from stages.retrieve.playlists.voting import Voters
+from stages.retrieve.recipe import Recipe
 from stages.retrieve.sparse_sums import each_seed_once
+from stages.training_data import TrainingData
 
 
-class NeighboursRecipe(BaseModel):
+class NeighboursRecipe(Recipe):
     """How many neighbours vote, and how much nearer ones count."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["neighbours"] = "neighbours"
     neighbours: int = Field(300, ge=1)
     sharpness: float = Field(1.5, gt=0)
 
-    def fit(self, visible: TrainingData, report: Report = silent) -> Neighbours:
-        holds = visible.interactions.holds
-        report("neighbours", 1.0, {})
-        return Neighbours(Voters.of(holds, holds, self.neighbours, self.sharpness))
-
     def open(self, folder: Path, num_tracks: int) -> Neighbours:
         return Neighbours(Voters.open(folder, num_tracks, num_tracks, self.neighbours, self.sharpness))
+
+
+def fit_neighbours(recipe: NeighboursRecipe, data: TrainingData, report: Report) -> Neighbours:
+    holds = data.interactions.holds
+    report("neighbours", 1.0, {})
+    return Neighbours(Voters.of(holds, holds, recipe.neighbours, recipe.sharpness))
 
 
 @dataclass(frozen=True)

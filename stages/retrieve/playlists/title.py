@@ -19,13 +19,15 @@ from typing import Any, Literal
 
 import numpy as np
 import scipy.sparse as sp
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from features.domain import Queries, Retrieved
-from stages.protocols import NoSpace, Report, TrainingData, silent
-from stages.retrieve.catalogue.same_artist import most_held
+from stages.protocols import NoSpace, Report
 from stages.retrieve.playlists.voting import Voters
+from stages.retrieve.recipe import Recipe
+from stages.retrieve.sparse import largest_by_group
 from stages.retrieve.sparse_sums import rows_of
+from stages.training_data import TrainingData
 
 BUCKETS = 1 << 18
 """N-grams are hashed into so many columns."""
@@ -33,10 +35,8 @@ LONGEST_TITLE = 200
 """Characters of a title that count; bounds the work a request can ask for."""
 
 
-class TitleRecipe(BaseModel):
+class TitleRecipe(Recipe):
     """Which n-grams, and how many similar playlists vote."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["title"] = "title"
     shortest: int = Field(2, ge=1)
@@ -47,20 +47,6 @@ class TitleRecipe(BaseModel):
     """An artist's name counts as the title of a playlist of so many of the artist's most held tracks; 0 leaves artists out."""
     least_entries_of_artist: int = Field(20, ge=1)
     """Artists whose so many tracks have fewer entries than this are left out."""
-
-    def fit(self, visible: TrainingData, report: Report = silent) -> Title:
-        titles, holds = self._titled(visible)
-        report("title", 1.0, {})
-        return Title(self, Voters.of(holds, self.grams(titles), self.neighbours, self.sharpness))
-
-    def _titled(self, visible: TrainingData) -> tuple[list[str], sp.csr_matrix]:
-        """Titles, and (titles, num_tracks) 1 where the playlist, or the artist of that name, has the track."""
-        catalog, held = visible.catalog, visible.interactions
-        of_artists = most_held(catalog.artists, held.track_counts, self.tracks_of_artist)
-        often = np.flatnonzero(of_artists.sum(axis=1) >= self.least_entries_of_artist)
-        holds = sp.vstack([held.matrix, of_artists[often]], format="csr", dtype=np.float32)
-        holds.data[:] = 1
-        return [*held.titles, *(catalog.artist_names[artist] for artist in often.tolist())], holds
 
     def grams(self, titles: Sequence[str]) -> sp.csr_matrix:
         """(titles, BUCKETS) log-damped counts of each title's n-grams."""
@@ -91,6 +77,22 @@ def normalise(title: str) -> str:
     return " ".join(
         re.sub(r"(.)\1{2,}", r"\1\1", word) for word in re.findall(r"[^\W_]+|[^\w\s.,;:!?()\[\]{}<>\"*&+/\\|~#@$%^=_-]", spaced)
     )
+
+
+def fit_title(recipe: TitleRecipe, data: TrainingData, report: Report) -> Title:
+    titles, holds = _titled(recipe, data)
+    report("title", 1.0, {})
+    return Title(recipe, Voters.of(holds, recipe.grams(titles), recipe.neighbours, recipe.sharpness))
+
+
+def _titled(recipe: TitleRecipe, data: TrainingData) -> tuple[list[str], sp.csr_matrix]:
+    """Titles, and (titles, num_tracks) 1 where the playlist, or the artist of that name, has the track."""
+    catalog, held = data.catalog, data.interactions
+    of_artists = largest_by_group(catalog.artists, held.track_counts, recipe.tracks_of_artist)
+    often = np.flatnonzero(of_artists.sum(axis=1) >= recipe.least_entries_of_artist)
+    holds = sp.vstack([held.matrix, of_artists[often]], format="csr", dtype=np.float32)
+    holds.data[:] = 1
+    return [*held.titles, *(catalog.artist_names[artist] for artist in often.tolist())], holds
 
 
 @dataclass(frozen=True)

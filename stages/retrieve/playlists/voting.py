@@ -14,13 +14,12 @@ from typing import Self
 import numpy as np
 import scipy.sparse as sp
 
-from features.domain import Floats, Ints, Queries, Retrieved, SegueError
+from features.domain import Floats, Ints, Queries, Retrieved
 from features.npy import load_array, save_array
 from stages.retrieve import topk
-from stages.retrieve.sparse_sums import Weighted, room_for, rows_of, summed, top_of_sums
+from stages.retrieve.sparse import open_sparse, save_sparse, unit_rows
+from stages.retrieve.sparse_sums import Weighted, room_for, summed, top_of_sums
 
-PARTS = {"data": np.float32, "indices": np.int32, "indptr": np.int64}
-"""The arrays of a sparse matrix on disk."""
 TINY = 1e-30
 """Shorter than any weights but those that are all 0."""
 
@@ -68,39 +67,3 @@ class Voters:
         holds = open_sparse(folder, "holds", num_tracks)
         idf = load_array(folder / "idf.npy", dtype=np.float32, shape=(num_keys,), mmap=True)
         return cls(holds, open_sparse(folder, "postings", holds.shape[0]), idf, neighbours, sharpness)
-
-
-def keep_largest(matrix: sp.csr_matrix, n: int) -> sp.csr_matrix:
-    """The `n` largest positive entries of each row; ties go to the lower column."""
-    rows = [topk.best(columns[values > 0], values[values > 0], n) for columns, values in rows_of(matrix)]
-    indptr = np.concatenate([[0], np.cumsum([len(columns) for columns, _ in rows], dtype=np.int64)])
-    columns = np.concatenate([np.empty(0, np.int32), *(columns for columns, _ in rows)])
-    values = np.concatenate([np.empty(0, np.float32), *(values for _, values in rows)])
-    return sp.csr_matrix((values, columns, indptr), shape=matrix.shape)
-
-
-def unit_rows(matrix: sp.csr_matrix) -> sp.csr_matrix:
-    """Each row scaled to euclidean length 1; an empty row stays empty."""
-    lengths = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
-    scale = np.divide(1.0, lengths, out=np.zeros_like(lengths), where=lengths > 0)
-    return (sp.diags(scale.astype(np.float32)) @ matrix).tocsr().astype(np.float32)
-
-
-def save_sparse(folder: Path, name: str, matrix: sp.csr_matrix) -> None:
-    """Plain arrays, which other processes can map into memory."""
-    for part, dtype in PARTS.items():
-        save_array(folder / f"{name}.{part}.npy", getattr(matrix, part).astype(dtype, copy=False))
-    save_array(folder / f"{name}.shape.npy", np.array(matrix.shape, np.int64))
-
-
-def open_sparse(folder: Path, name: str, num_columns: int) -> sp.csr_matrix:
-    """What `save_sparse` wrote, mapped read-only; another number of columns than the wanted one is an error."""
-    path = folder / f"{name}.shape.npy"
-    rows, columns = load_array(path, dtype=np.int64, shape=(2,)).tolist()
-    if columns != num_columns:
-        raise SegueError(f"{path}: expected {num_columns} columns, found {columns}. Train again")
-    indptr = load_array(folder / f"{name}.indptr.npy", dtype=PARTS["indptr"], shape=(rows + 1,), mmap=True)
-    data, indices = (
-        load_array(folder / f"{name}.{part}.npy", dtype=PARTS[part], shape=(int(indptr[-1]),), mmap=True) for part in ("data", "indices")
-    )
-    return sp.csr_matrix((data, indices, indptr), shape=(rows, columns), copy=False)

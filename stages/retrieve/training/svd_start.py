@@ -30,7 +30,7 @@ def starting_rows(interactions: Interactions, dim: int, scale: float, seed: int)
     if parallel.worker_rank() == 0:  # two machines may round, and so turn, the directions differently
         damping = (interactions.track_counts[:, None] + 1).astype(np.float32) ** DAMPING
         random = np.random.default_rng(seed)
-        found = _leading_directions(_damped(interactions, damping[:, 0]), dim, random) / damping
+        found = leading_directions(_damped(interactions, damping[:, 0]), dim, random) / damping
         noise = random.standard_normal(found.shape, dtype=np.float32) * np.float32(NOISE)
         size = np.float32(np.sqrt(np.mean(found**2))) if found.any() else np.float32(1)
         rows = torch.from_numpy((found / size + noise) * np.float32(scale) * (interactions.track_counts > 0)[:, None])
@@ -44,7 +44,7 @@ def _damped(interactions: Interactions, damping: Floats) -> sp.csr_matrix:
     return sp.csr_matrix((values, interactions.tracks, interactions.offsets), shape=interactions.matrix.shape)
 
 
-def _leading_directions(matrix: sp.csr_matrix, dim: int, random: np.random.Generator) -> Floats:
+def leading_directions(matrix: sp.csr_matrix, dim: int, random: np.random.Generator) -> Floats:
     """(num_columns, dim) an orthonormal basis; zeros where there are fewer columns than `dim`.
 
     A randomised subspace iteration (Halko, Martinsson and Tropp 2011): some products with the sparse matrix, and a QR

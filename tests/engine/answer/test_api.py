@@ -30,7 +30,7 @@ JSON = {"content-type": "application/json"}
 
 def turned(path: Path, limits: Limits, threads: int) -> Gateway:
     turn = ActiveModel.of_one_process(limits, threads)
-    asyncio.run(turn.to(checked(str(path))))
+    asyncio.run(turn.activate(checked(str(path))))
     return turn.gateway
 
 

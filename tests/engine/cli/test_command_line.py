@@ -80,11 +80,11 @@ def test_what_the_machine_refuses_is_one_line(
 
 SMALL = """
 sources:
-  als: {dim: 8, sweeps: 2}
+  als: {factors: 8, iterations: 2}
   autoencoder: null
   content: {kind: contractive, dim: 4, epochs: 1}
 examples: {playlists: 60, misses: 40}
-ranker: {trees: 5, leaves: 7, least_examples_per_leaf: 5}
+ranker: {num_iterations: 5, num_leaves: 7, min_data_in_leaf: 5}
 """
 
 

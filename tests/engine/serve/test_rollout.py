@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,45 +18,60 @@ from engine.serve.active_model import ActiveModel
 from engine.serve.local_stages import LocalRanker, LocalSources
 from engine.serve.model_cache import ModelCache, ModelRef, WrongVersion, checked
 from engine.serve.orchestrator import Limits
-from engine.serve.placement import SHARED, heavy, placed
-from engine.serve.rollout import GATEWAY, Changed, Rollout
+from engine.serve.placement import GATEWAY, SHARED, heavy, placed
+from engine.serve.rollout import ModelChange, Rollout
 from features.domain import SegueError
 
 
+class Recorded:
+    """All replicas of one deployment, in this process; every call is written down, and waits while `gate` is closed."""
+
+    def __init__(self, cluster: Cluster, deployment: str, replicas: Sequence[Any]) -> None:
+        self._cluster, self._deployment, self._replicas = cluster, deployment, replicas
+
+    async def prepare(self, model: ModelRef) -> None:
+        await self._record("prepare")
+        await asyncio.gather(*(replica.prepare(model) for replica in self._replicas))
+
+    async def activate(self, model: ModelRef) -> None:
+        await self._record("activate")
+        await asyncio.gather(*(replica.activate(model) for replica in self._replicas))
+
+    async def active_models(self) -> list[ModelRef]:
+        await self._record("active_models")
+        return [replica.model for replica in self._replicas if replica.model is not None]
+
+    async def _record(self, method: str) -> None:
+        self._cluster.calls.append((self._deployment, method))
+        if self._cluster.gate is not None:
+            await self._cluster.gate.wait()
+
+
 class Cluster:
-    """Two replicas of everything in one process, called as a release calls them."""
+    """Two replicas of everything in one process, called as a rollout calls them."""
 
     def __init__(self) -> None:
         self.sources = [LocalSources(SHARED, source_names, 1) for _ in range(2)]
         self.rankers = [LocalRanker() for _ in range(2)]
-        self.turns = [ActiveModel({SHARED: s}, r, Limits()) for s, r in zip(self.sources, self.rankers, strict=True)]
+        self.gateways = [ActiveModel({SHARED: s}, r, Limits()) for s, r in zip(self.sources, self.rankers, strict=True)]
         self.calls: list[tuple[str, str]] = []
-        self.hold: asyncio.Event | None = None
+        self.gate: asyncio.Event | None = None
 
-    async def call(self, deployment: str, method: str, *args: Any) -> list[Any]:
-        self.calls.append((deployment, method))
-        if self.hold is not None:
-            await self.hold.wait()
-        if method == "serving":
-            return [turn.serving for turn in self.turns]
-        replicas: dict[str, list[Any]] = {SHARED: self.sources, "ranker": self.rankers, GATEWAY: self.turns}
-        named = {"turn_to": "to"}.get(method, method)
-        return await asyncio.gather(*(getattr(replica, named)(*args) for replica in replicas[deployment]))
-
-    def release(self) -> Rollout:
-        return Rollout((SHARED, "ranker"), self)
+    def rollout(self) -> Rollout:
+        stages = [Recorded(self, SHARED, self.sources), Recorded(self, "ranker", self.rankers)]
+        return Rollout(stages, Recorded(self, GATEWAY, self.gateways))
 
     async def start(self, path: Path) -> Rollout:
-        release = self.release()
-        await release.start(str(path))
-        for turn in self.turns:
-            (served, *_) = await release.wanted()
-            await turn.to(served)
+        rollout = self.rollout()
+        await rollout.start(str(path))
+        for gateway in self.gateways:
+            (served, *_) = await rollout.wanted()
+            await gateway.activate(served)
         self.calls.clear()
-        return release
+        return rollout
 
     def versions(self) -> set[str]:
-        return {turn.gateway.version for turn in self.turns}
+        return {active.gateway.version for active in self.gateways}
 
 
 def version(path: Path) -> str:
@@ -66,15 +81,15 @@ def version(path: Path) -> str:
 def test_a_model_takes_over_everywhere_and_going_back_is_the_same(tiny_artifact: Path, other_artifact: Path) -> None:
     async def story() -> None:
         cluster = Cluster()
-        release = await cluster.start(tiny_artifact)
+        rollout = await cluster.start(tiny_artifact)
         old, new = version(tiny_artifact), version(other_artifact)
-        assert await release.deploy(str(other_artifact)) == Changed(new, old)
+        assert await rollout.deploy(str(other_artifact)) == ModelChange(new, old)
         assert cluster.versions() == {new}
         assert [call for call in cluster.calls if call[1] == "prepare"][-1] == (GATEWAY, "prepare")  # after all stages
-        assert cluster.calls[-1] == (GATEWAY, "turn_to")
-        assert await release.deploy(str(tiny_artifact)) == Changed(old, new)
+        assert cluster.calls[-1] == (GATEWAY, "activate")
+        assert await rollout.deploy(str(tiny_artifact)) == ModelChange(old, new)
         assert cluster.versions() == {old}
-        answer = await cluster.turns[0].gateway.recommend(api.Recommend(title="road trip"), "id")
+        answer = await cluster.gateways[0].gateway.recommend(api.Recommend(title="road trip"), "id")
         assert (answer.model.version, answer.degraded) == (old, [])
 
     asyncio.run(story())
@@ -83,9 +98,9 @@ def test_a_model_takes_over_everywhere_and_going_back_is_the_same(tiny_artifact:
 def test_what_is_served_already_is_not_opened_again(tiny_artifact: Path) -> None:
     async def story() -> None:
         cluster = Cluster()
-        release = await cluster.start(tiny_artifact)
-        changed = await release.deploy(str(tiny_artifact))
-        assert changed.version == changed.before
+        rollout = await cluster.start(tiny_artifact)
+        changed = await rollout.deploy(str(tiny_artifact))
+        assert changed.version == changed.previous
         assert cluster.calls == []
 
     asyncio.run(story())
@@ -94,10 +109,10 @@ def test_what_is_served_already_is_not_opened_again(tiny_artifact: Path) -> None
 def test_a_request_under_way_ends_with_the_model_it_began_with(tiny_artifact: Path, other_artifact: Path) -> None:
     async def story() -> None:
         cluster = Cluster()
-        release = await cluster.start(tiny_artifact)
-        asking = asyncio.create_task(cluster.turns[0].gateway.recommend(api.Recommend(title="jazz", k=100), "id"))
+        rollout = await cluster.start(tiny_artifact)
+        asking = asyncio.create_task(cluster.gateways[0].gateway.recommend(api.Recommend(title="jazz", k=100), "id"))
         await asyncio.sleep(0)
-        await release.deploy(str(other_artifact))
+        await rollout.deploy(str(other_artifact))
         answer = await asking
         assert (answer.model.version, answer.degraded) == (version(tiny_artifact), [])
 
@@ -117,7 +132,7 @@ def test_a_bad_model_is_refused_and_the_old_one_keeps_serving(
 ) -> None:
     async def story() -> None:
         cluster = Cluster()
-        release = await cluster.start(tiny_artifact)
+        rollout = await cluster.start(tiny_artifact)
         path = {"missing": tmp_path / "nowhere", "damaged": tmp_path / "damaged"}.get(how, other_artifact)
         if how == "damaged":
             damaged(other_artifact, path)
@@ -126,12 +141,12 @@ def test_a_bad_model_is_refused_and_the_old_one_keeps_serving(
         if how == "it does not answer":
             monkeypatch.setattr(cluster.rankers[1], "rank", failing("no such feature"))
         with pytest.raises(SegueError):
-            await release.deploy(str(path))
+            await rollout.deploy(str(path))
         assert cluster.versions() == {version(tiny_artifact)}
-        assert [model.version for model in await release.wanted()] == [version(tiny_artifact)]
-        await release.change(str(path))  # the same without anybody to tell
+        assert [model.version for model in await rollout.wanted()] == [version(tiny_artifact)]
+        await rollout.change(str(path))  # the same without anybody to tell
         monkeypatch.undo()
-        assert (await release.deploy(str(other_artifact))).version == version(other_artifact)
+        assert (await rollout.deploy(str(other_artifact))).version == version(other_artifact)
 
     asyncio.run(story())
 
@@ -146,15 +161,15 @@ def failing(why: str) -> Callable[..., Coroutine[Any, Any, None]]:
 def test_one_change_at_a_time(tiny_artifact: Path, other_artifact: Path) -> None:
     async def story() -> None:
         cluster = Cluster()
-        release = await cluster.start(tiny_artifact)
-        cluster.hold = asyncio.Event()
-        first = asyncio.create_task(release.deploy(str(other_artifact)))
+        rollout = await cluster.start(tiny_artifact)
+        cluster.gate = asyncio.Event()
+        first = asyncio.create_task(rollout.deploy(str(other_artifact)))
         while not cluster.calls:
             await asyncio.sleep(0.01)
-        assert [model.version for model in await release.wanted()] == [version(tiny_artifact), version(other_artifact)]
+        assert [model.version for model in await rollout.wanted()] == [version(tiny_artifact), version(other_artifact)]
         with pytest.raises(SegueError, match="no other change of models under way"):
-            await release.deploy(str(tiny_artifact))
-        cluster.hold.set()
+            await rollout.deploy(str(tiny_artifact))
+        cluster.gate.set()
         assert (await first).version == version(other_artifact)
 
     asyncio.run(story())
@@ -164,7 +179,7 @@ def test_a_release_that_died_learns_from_the_gateways_what_is_served(tiny_artifa
     async def story() -> None:
         cluster = Cluster()
         await (await cluster.start(tiny_artifact)).deploy(str(other_artifact))
-        again = cluster.release()
+        again = cluster.rollout()
         await again.start(str(tiny_artifact))
         assert [model.version for model in await again.wanted()] == [version(other_artifact)]
 

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from engine.config import Config, SourcesConfig, TrialsConfig
-from engine.train.autoconfig import _known, autoconfigure
+from engine.train.autoconfig import autoconfigure, what_is_known
 from features.catalog import Catalog
 from features.dataset import Dataset
 from stages.retrieve.als.model import AlsRecipe
@@ -16,9 +16,9 @@ from tests import worlds
 
 BASE = Config(
     sources=SourcesConfig(
-        only=("als", "artist", "album", "title", "content"), als=AlsRecipe(dim=8, sweeps=3, confidence=10, regularization=1e4)
+        only=("als", "artist", "album", "title", "content"), als=AlsRecipe(factors=8, iterations=3, alpha=10, regularization=1e4)
     ),
-    alternatives={"als": ({"regularization": 0.01}, {"regularization": 0.011}, {"dim": 10})},
+    alternatives={"als": ({"regularization": 0.01}, {"regularization": 0.011}, {"factors": 10})},
     trials=TrialsConfig(playlists=20, worth=0.05),
 )
 
@@ -37,18 +37,18 @@ def with_columns(known: Dataset, **columns: str | None) -> Dataset:
 
 def test_an_alternative_is_taken_while_it_pays() -> None:
     settled = autoconfigure(dataset(), BASE)
-    tried = settled.said["tried"]["als"]
+    tried = settled.reasons["tried"]["als"]
     assert [one["regularization"] for one in tried] == [1e4, 0.01, 0.011]  # the last of them brings nothing, so a fourth is not tried
     assert tried[1]["ndcg@500"] > 1.05 * tried[0]["ndcg@500"]
-    assert settled.config.sources.als == AlsRecipe(dim=8, sweeps=3, confidence=10, regularization=0.01)
+    assert settled.config.sources.als == AlsRecipe(factors=8, iterations=3, alpha=10, regularization=0.01)
     assert not settled.config.alternatives
-    assert autoconfigure(dataset(), BASE).said == settled.said
+    assert autoconfigure(dataset(), BASE).reasons == settled.reasons
 
 
 def test_what_never_pays_leaves_the_first() -> None:
     settled = autoconfigure(dataset(), BASE.model_copy(update={"trials": TrialsConfig(playlists=20, worth=1e6)}))
     assert settled.config.sources.als == BASE.sources.als
-    assert len(settled.said["tried"]["als"]) == 2
+    assert len(settled.reasons["tried"]["als"]) == 2
 
 
 def test_without_alternatives_nothing_is_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,9 +60,9 @@ def test_without_alternatives_nothing_is_fitted(monkeypatch: pytest.MonkeyPatch)
 def test_sources_of_which_nothing_is_known_are_left_out_and_named() -> None:
     bare = with_columns(dataset(), artist=None, album=None, energy=None, danceability=None)
     bare = replace(bare, interactions=replace(bare.interactions, titles=("",) * bare.interactions.num_playlists))
-    assert _known(bare) == set()
+    assert what_is_known(bare) == set()
     settled = autoconfigure(bare, BASE.model_copy(update={"alternatives": {}}))
-    assert settled.said["left_out"] == {"artist": "artists", "album": "albums", "title": "titles or artists", "content": "content"}
+    assert settled.reasons["left_out"] == {"artist": "artists", "album": "albums", "title": "titles or artists", "content": "content"}
     assert list(settled.config.sources.recipes()) == ["als", "popularity"]
     assert Config.model_validate(settled.config.model_dump()) == settled.config
 
@@ -71,7 +71,7 @@ def test_artists_alone_are_enough_for_titles() -> None:
     some = with_columns(dataset(), album=None, energy=None, danceability=None)
     some = replace(some, interactions=replace(some.interactions, titles=("",) * some.interactions.num_playlists))
     settled = autoconfigure(some, BASE.model_copy(update={"alternatives": {}}))
-    assert set(settled.said["left_out"]) == {"album", "content"}
+    assert set(settled.reasons["left_out"]) == {"album", "content"}
     assert settled.config.sources.artist == ArtistRecipe()
 
 
@@ -101,9 +101,9 @@ def test_a_sample_keeps_whole_playlists_in_order() -> None:
 @pytest.mark.parametrize(
     ("alternatives", "message"),
     [
-        ({"alz": ({"dim": 8},)}, "expected names among als, .* found alz"),
-        ({"als": ({"dims": 8},)}, "dims"),
-        ({"als": ({"dim": 0},)}, "dim"),
+        ({"alz": ({"factors": 8},)}, "expected names among als, .* found alz"),
+        ({"als": ({"factor": 8},)}, "factor"),
+        ({"als": ({"factors": 0},)}, "factors"),
     ],
 )
 def test_alternatives_of_no_source_or_no_setting_are_refused(alternatives: dict[str, tuple[dict[str, int], ...]], message: str) -> None:

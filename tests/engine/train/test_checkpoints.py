@@ -8,15 +8,14 @@ import numpy as np
 import pytest
 
 from engine.train.checkpoints import OWN, STEP, Checkpoints
-from engine.train.run_store import Run
-from engine.train.storage import storage_at
+from engine.train.storage import Storage, storage_at
 from stages import parallel
 from stages.resume import Checkpoint
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
-    return Run(storage_at(tmp_path, "run"))
+def run(tmp_path: Path) -> Storage:
+    return storage_at(tmp_path, "run")
 
 
 def reached(done: int) -> Checkpoint:
@@ -25,14 +24,14 @@ def reached(done: int) -> Checkpoint:
     )
 
 
-def keep(run: Run, *steps: int, rank: int = 0) -> None:
+def keep(run: Storage, *steps: int, rank: int = 0) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parallel, "worker_rank", lambda: rank)
         for done in steps:
             Checkpoints(run, "final/als").keep(reached(done))
 
 
-def test_the_last_step_comes_back_as_it_was_kept_in_arrays_that_may_be_changed(run: Run) -> None:
+def test_the_last_step_comes_back_as_it_was_kept_in_arrays_that_may_be_changed(run: Storage) -> None:
     steps = Checkpoints(run, "final/als")
     assert steps.last() is None
     keep(run, 1, 2, 3)
@@ -46,7 +45,7 @@ def test_the_last_step_comes_back_as_it_was_kept_in_arrays_that_may_be_changed(r
 
 
 @pytest.mark.parametrize("damage", [b"", b"half of it"])
-def test_a_step_that_was_cut_short_is_none(run: Run, damage: bytes) -> None:
+def test_a_step_that_was_cut_short_is_none(run: Storage, damage: bytes) -> None:
     keep(run, 1, 2)
     place = run.path("final/als steps/0/0")
     (place / OWN).write_bytes((place / OWN).read_bytes()[:-4] + damage[:0])
@@ -57,7 +56,7 @@ def test_a_step_that_was_cut_short_is_none(run: Run, damage: bytes) -> None:
     assert Checkpoints(run, "final/als").last() is None
 
 
-def test_workers_go_on_from_the_last_step_that_all_of_them_kept(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_go_on_from_the_last_step_that_all_of_them_kept(run: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second one was killed in the third step."""
     keep(run, 1, 2, 3, rank=0)
     keep(run, 1, 2, rank=1)
@@ -72,7 +71,7 @@ def test_workers_go_on_from_the_last_step_that_all_of_them_kept(run: Run, monkey
         assert found.shared["turn"][0, 0] == 2
 
 
-def test_a_finished_phase_keeps_no_steps(run: Run) -> None:
+def test_a_finished_phase_keeps_no_steps(run: Storage) -> None:
     keep(run, 1, 2)
     Checkpoints(run, "final/als").drop()
     assert Checkpoints(run, "final/als").last() is None

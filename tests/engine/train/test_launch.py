@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,20 +24,24 @@ from engine.cli.describe import figures
 from engine.config import Config
 from engine.model import KnownPlaylists, open_model, save_model
 from engine.train import plan
-from engine.train.launch import STORAGE, room, train
-from engine.train.phases import FIGURES, KeptSource, open_ranker
-from engine.train.progress import HELD, Board, Told
-from engine.train.run_store import Run
-from engine.train.storage import Local
+from engine.train.cluster import room
+from engine.train.folds import learn_from, masked, share_of
+from engine.train.job import TrainingJob
+from engine.train.launch import STORAGE, train
+from engine.train.phase_files import SavedSource
+from engine.train.progress import MOST_WAITING, RemoteReport, ReportQueue
+from engine.train.run_store import storage_of
+from engine.train.storage import Storage
 from engine.train.warm_start import PreviousModel
-from engine.train.workers import Work
 from features.dataset import Dataset, read_manifest
 from features.domain import Queries, Query, SegueError
+from stages import parallel
 from stages.protocols import silent
-from stages.rank.lambdamart import LambdaMartRecipe
+from stages.rank.lambdamart import LambdaMart, LambdaMartRecipe
 from stages.retrieve.als.model import AlsRecipe
 from tests.engine.training import CONFIG, DIVERGED, DIVERGES, Heard, make_dataset, ranker_text
 
+ROOT = Path(__file__).parents[3]
 EVERY = tuple(CONFIG.sources.recipes())
 
 
@@ -66,8 +72,8 @@ def at(out: Path, dataset: Path, config: Config = CONFIG, **more: Any) -> Manife
     return train(dataset, out, config, **{"workers": 0, "report": silent, "threads": 1, **more})
 
 
-def run_of(out: Path, dataset: Path, config: Config = CONFIG, workers: int = 0) -> Run:
-    return Run.of(out.parent / STORAGE, read_manifest(dataset).fingerprint, config, workers)
+def run_of(out: Path, dataset: Path, config: Config = CONFIG, workers: int = 0) -> Storage:
+    return storage_of(out.parent / STORAGE, read_manifest(dataset).fingerprint, config, workers)
 
 
 def breaks(*_: object, **__: object) -> Any:
@@ -97,6 +103,27 @@ def test_it_reports_every_phase_in_order(undisturbed: tuple[Manifest, Path, Hear
         "check",
     )
     assert undisturbed[2].done["als"]["loss"] > 0
+
+
+WITHOUT_RAY = """
+import sys
+from pathlib import Path
+from engine.train.launch import train
+from stages.protocols import silent
+from tests.engine.training import CONFIG
+
+train(Path(sys.argv[1]), Path(sys.argv[2]), CONFIG, workers=0, report=silent, threads=1)
+assert not [name for name in sys.modules if name.split(".")[0] == "ray"]
+"""
+
+
+def test_no_workers_is_no_ray(dataset: Path, out: Path) -> None:
+    """Neither started nor imported, which alone takes seconds."""
+    ended = subprocess.run(
+        [sys.executable, "-c", WITHOUT_RAY, str(dataset), str(out)], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert out.is_dir()
 
 
 def test_a_success_leaves_the_artifact_and_nothing_else(undisturbed: tuple[Manifest, Path, Heard]) -> None:
@@ -130,7 +157,7 @@ def test_what_was_finished_is_skipped(
     assert not any(heard.done.get(phase) for phase in skipped)  # told of as done at once, without a loss
     assert manifest.version == undisturbed[0].version
     assert ranker_text(out) == ranker_text(undisturbed[1])
-    assert not run.storage.begun()
+    assert not run.begun()
 
 
 def test_a_group_goes_on_in_its_middle(
@@ -166,7 +193,7 @@ def test_the_storage_may_be_elsewhere(dataset: Path, out: Path, tmp_path: Path, 
     monkeypatch.setattr(LambdaMartRecipe, "fit", breaks)
     with pytest.raises(RuntimeError, match="power"):
         at(out, dataset, storage=tmp_path / "elsewhere")
-    assert Run.of(tmp_path / "elsewhere", read_manifest(dataset).fingerprint, CONFIG, 0).has("final/als")
+    assert storage_of(tmp_path / "elsewhere", read_manifest(dataset).fingerprint, CONFIG, 0).has("final/als")
     assert not (tmp_path / STORAGE).exists()
 
 
@@ -175,14 +202,14 @@ def test_the_storage_may_be_elsewhere(dataset: Path, out: Path, tmp_path: Path, 
     [("other", CONFIG, 1), ("one", CONFIG.model_copy(update={"seed": 7}), 1), ("one", CONFIG, 2)],
 )
 def test_another_training_has_another_name(fingerprint: str, config: Config, workers: int, tmp_path: Path) -> None:
-    assert Run.of(tmp_path, "one", CONFIG, 1) == Run.of(tmp_path, "one", CONFIG.model_copy(), 1)
-    assert Run.of(tmp_path, fingerprint, config, workers) != Run.of(tmp_path, "one", CONFIG, 1)
+    assert storage_of(tmp_path, "one", CONFIG, 1) == storage_of(tmp_path, "one", CONFIG.model_copy(), 1)
+    assert storage_of(tmp_path, fingerprint, config, workers) != storage_of(tmp_path, "one", CONFIG, 1)
 
 
 def test_an_older_format_is_not_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = Run.of(tmp_path, "one", CONFIG, 1)
+    before = storage_of(tmp_path, "one", CONFIG, 1)
     monkeypatch.setattr("engine.train.run_store.FORMAT_VERSION", 999)
-    assert Run.of(tmp_path, "one", CONFIG, 1) != before
+    assert storage_of(tmp_path, "one", CONFIG, 1) != before
 
 
 def test_what_a_person_can_mend_is_one_line(dataset: Path, out: Path) -> None:
@@ -234,17 +261,17 @@ def test_a_full_disk_is_one_error_and_no_half_artifact(
 
 
 def test_two_trainings_of_the_same_do_not_meet(dataset: Path, out: Path) -> None:
-    with run_of(out, dataset).storage.locked(), pytest.raises(SegueError, match="expected no other training"):
+    with run_of(out, dataset).locked(), pytest.raises(SegueError, match="expected no other training"):
         at(out, dataset)
 
 
 def test_a_phase_that_failed_is_not_there(tmp_path: Path) -> None:
-    run = Run.of(tmp_path, "one", CONFIG, 1)
-    with run.storage.locked():
+    run = storage_of(tmp_path, "one", CONFIG, 1)
+    with run.locked():
         with pytest.raises(FileNotFoundError), run.keep("masked 1/als") as folder:
             shutil.copytree(tmp_path / "nowhere", folder / "half")
         assert not run.has("masked 1/als")
-        assert [entry.name for entry in Path(run.storage.address("")).iterdir()] == ["lock"]
+        assert [entry.name for entry in Path(run.address("")).iterdir()] == ["lock"]
 
 
 def test_a_kept_source_says_what_it_said(tmp_path: Path) -> None:
@@ -252,24 +279,24 @@ def test_a_kept_source_says_what_it_said(tmp_path: Path) -> None:
     (tmp_path / "phase" / "files" / "numbers.npy").write_bytes(b"123")
     (tmp_path / "phase" / "said.json").write_text('{"kind": "als"}')
     (tmp_path / "copy").mkdir()
-    assert KeptSource(tmp_path / "phase").save(tmp_path / "copy") == {"kind": "als"}
+    assert SavedSource(lambda: tmp_path / "phase", AlsRecipe(), 3).save(tmp_path / "copy") == {"kind": "als"}
     assert [entry.name for entry in (tmp_path / "copy").iterdir()] == ["numbers.npy"]
 
 
 def test_a_worker_waits_for_nobody_to_listen() -> None:
-    board, heard = Board(), []
-    for call in range(HELD + 5):
-        board.tell("als", call / 2000, {"loss": float("nan")})
-    heard += board.hear()
-    assert [heard[0][1], heard[-1][1], len(heard)] == [5 / 2000, (HELD + 4) / 2000, HELD]
-    assert board.hear() == []
+    board, heard = ReportQueue(), []
+    for call in range(MOST_WAITING + 5):
+        board.put("als", call / 2000, {"loss": float("nan")})
+    heard += board.take()
+    assert [heard[0][1], heard[-1][1], len(heard)] == [5 / 2000, (MOST_WAITING + 4) / 2000, MOST_WAITING]
+    assert board.take() == []
 
 
 def test_too_many_calls_under_way_are_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise PendingCallsLimitExceeded("full")
 
-    Told(SimpleNamespace(tell=SimpleNamespace(remote=refuse)))("als", 1.0, {})
+    RemoteReport(SimpleNamespace(put=SimpleNamespace(remote=refuse)))("als", 1.0, {})
 
 
 @pytest.mark.parametrize(
@@ -281,11 +308,11 @@ def test_a_worker_is_on_one_node(cpus: int, gpus: int, expected: int) -> None:
 
 
 def test_a_worker_that_sees_less_says_so(dataset: Path, tmp_path: Path) -> None:
-    run = Run.of(tmp_path / "storage", "one", CONFIG, 1)
-    work = Work(dataset, read_manifest(dataset).fingerprint, run, CONFIG, 1, 1, silent)
+    run = storage_of(tmp_path / "storage", "one", CONFIG, 1)
+    work = TrainingJob(dataset, read_manifest(dataset).fingerprint, run, CONFIG, 1, 1, silent)
     with pytest.raises(SegueError, match=f"{tmp_path}/storage.*: expected a storage that all workers see, found none on {gethostname()}"):
         work.open_dataset()
-    with run.storage.locked():
+    with run.locked():
         assert work.open_dataset().fingerprint == work.fingerprint
         nowhere = replace(work, dataset=tmp_path / "nowhere")
         with pytest.raises(SegueError, match=f"nowhere: expected the dataset at this path on every node, found none on {gethostname()}"):
@@ -293,36 +320,31 @@ def test_a_worker_that_sees_less_says_so(dataset: Path, tmp_path: Path) -> None:
 
 
 def test_others_are_named_and_left(dataset: Path, out: Path) -> None:
-    other = Run.of(out.parent / STORAGE, "other", CONFIG, 1)
-    with other.storage.locked(), other.keep("masked 1/als") as folder:
+    other = storage_of(out.parent / STORAGE, "other", CONFIG, 1)
+    with other.locked(), other.keep("masked 1/als") as folder:
         (folder / "rows").write_bytes(bytes(3 << 20))
     (out.parent / STORAGE / "mine").mkdir()
     said: list[str] = []
     at(out, dataset, say=said.append)
-    assert [line.split(" of another training")[0] for line in said] == [f"{other.storage.address('')}: 3.0 MiB"]
+    assert [line.split(" of another training")[0] for line in said] == [f"{other.address('')}: 3.0 MiB"]
     assert other.has("masked 1/als")
 
 
 def test_every_query_is_one_workers(dataset: Path) -> None:
-    split = plan.masked(Dataset.open(dataset), CONFIG)
-    chosen = plan.learn_from(split, CONFIG)
-    shares = [plan.share_of(split, chosen, worker, 3) for worker in range(3)]
+    split = masked(Dataset.open(dataset), CONFIG)
+    chosen = learn_from(split, CONFIG)
+    shares = [share_of(split, chosen, worker, 3) for worker in range(3)]
     assert np.array_equal(np.sort(np.concatenate(shares)), chosen)
     assert min(len(share) for share in shares) > 0
-    assert np.array_equal(plan.share_of(split, chosen, 0, 1), chosen)
+    assert np.array_equal(share_of(split, chosen, 0, 1), chosen)
 
 
-def test_rankers_that_differ_are_told_of(
-    undisturbed: tuple[Manifest, Path, Heard], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from engine.train import workers
-
-    shutil.copytree(undisturbed[1] / "ranker", tmp_path / "ranker")
-    (tmp_path / "ranker" / FIGURES).write_text("{}")
-    ranker, _ = open_ranker(Run(Local(tmp_path)), 1)
-    monkeypatch.setattr("ray.train.collective.broadcast_from_rank_zero", lambda own: "another " + own)
-    with pytest.raises(SegueError, match=r"expected all workers to end with the model of sha256 another.*on worker 1"):
-        workers._require_same(ranker, 1)
+def test_rankers_that_differ_are_an_error(undisturbed: tuple[Manifest, Path, Heard], monkeypatch: pytest.MonkeyPatch) -> None:
+    ranker = LambdaMart(ranker_text(undisturbed[1]), 1)
+    monkeypatch.setattr(parallel, "broadcast", lambda own: own + 1)
+    monkeypatch.setattr(parallel, "worker_rank", lambda: 1)
+    with pytest.raises(SegueError, match=r"expected all workers to end with the model of sha256 .*on worker 1"):
+        plan.require_same_on_all_workers(ranker)
 
 
 @pytest.fixture(scope="module")
@@ -335,7 +357,7 @@ def test_a_warm_start_keeps_the_ranker_and_takes_a_fraction_of_the_sweeps(
     undisturbed: tuple[Manifest, Path, Heard], grown: Path, out: Path
 ) -> None:
     older, heard = PreviousModel.at(undisturbed[1]), Heard()
-    manifest = at(out, grown, older.config, older=older, report=heard)
+    manifest = at(out, grown, older.config, previous=older, report=heard)
     assert set(heard.done) == {"start", *EVERY}
     assert heard.shares["als"] == [1.0]
     assert ranker_text(out) == ranker_text(undisturbed[1])

@@ -12,15 +12,19 @@ import pytest
 
 from engine.config import Config, SourcesConfig
 from engine.pipeline import Pipeline
-from engine.train import plan
+from engine.train import folds, plan
+from engine.train.folds import Fold, learn_from, masked, select, share_of
+from engine.train.fusion_weights import LONG_LIST, fit_fusion
 from features.content import ContentRecipe
 from features.dataset import Dataset
 from features.domain import NO_TRACK, Queries
 from features.interactions import Interactions
 from features.pairs import Facts
 from features.split import Split
-from stages.protocols import Report, Retriever, RetrieverRecipe, TrainingData, silent
+from stages.protocols import Report, Retriever, silent
 from stages.rank.examples import Examples
+from stages.retrieve.recipe import Recipe
+from stages.training_data import TrainingData
 from tests import oracles, worlds
 from tests.worlds import SMALL, Training
 
@@ -49,7 +53,7 @@ class Spy:
     """A recipe that tells what it was given."""
 
     name: str
-    recipe: RetrieverRecipe
+    recipe: Recipe
     seen: Seen
 
     def fit(self, visible: TrainingData, report: Report = silent) -> Retriever:
@@ -66,7 +70,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
     seen = Seen()
     recipes, facts, content = SourcesConfig.recipes, Facts.of, ContentRecipe.fit
 
-    def spied(self: SourcesConfig) -> dict[str, RetrieverRecipe]:
+    def spied(self: SourcesConfig) -> dict[str, Recipe]:
         return {name: Spy(name, recipe, seen) for name, recipe in recipes(self).items()}
 
     def facts_of(held: Interactions, catalog: Any) -> Facts:
@@ -103,6 +107,13 @@ def with_other_hidden_tracks(dataset: Dataset, split: Split, queries: np.ndarray
     return replace(dataset, interactions=replace(held, tracks=tracks))
 
 
+def masked_pipeline(dataset: Dataset, config: Config) -> Pipeline:
+    """That of the first fold."""
+    fold = Fold(dataset, config, 0)
+    sources = plan.fit_sources(lambda: fold.data, dataset.interactions.num_tracks, config)
+    return plan.masked_pipeline(fold, sources, fit_fusion(sources, *fold.for_fusion()))
+
+
 def answers(pipeline: Pipeline, queries: Queries) -> dict[str, np.ndarray]:
     return {name: result.scores for name, result in pipeline.retrieve(queries).items()}
 
@@ -111,9 +122,9 @@ def answers(pipeline: Pipeline, queries: Queries) -> dict[str, np.ndarray]:
 
 
 def test_nothing_behind_the_examples_saw_a_hidden_track(made: Training, seen: Seen) -> None:
-    split = plan.masked(made.dataset, SMALL)
-    pipeline = plan.masked_pipeline(made.dataset, split, SMALL)
-    plan.make_examples(split, plan.learn_from(split, SMALL), pipeline, SMALL)
+    split = masked(made.dataset, SMALL)
+    pipeline = masked_pipeline(made.dataset, SMALL)
+    plan.make_examples(split, learn_from(split, SMALL), pipeline, SMALL)
     assert set(seen.by) == {"facts", "content matrix", *SMALL.sources.recipes()}
     assert len(split.playlists) > 20
     assert leaks(made.dataset.interactions, split) > 100  # the spy would see it
@@ -122,7 +133,7 @@ def test_nothing_behind_the_examples_saw_a_hidden_track(made: Training, seen: Se
 
 def test_in_a_whole_training_all_are_fitted_without_then_with_the_hidden_tracks(made: Training, seen: Seen) -> None:
     plan.train(made.dataset, QUICKEST)
-    split = plan.masked(made.dataset, QUICKEST)
+    split = masked(made.dataset, QUICKEST)
     half = len(seen.by) // 2
     assert sorted(seen.by[:half]) == sorted(seen.by[half:])
     assert all(leaks(held, split) == 0 for held in seen.interactions[:half])
@@ -132,7 +143,7 @@ def test_in_a_whole_training_all_are_fitted_without_then_with_the_hidden_tracks(
 def test_each_fold_masks_other_playlists_and_its_sources_see_none_of_their_hidden_tracks(made: Training, seen: Seen) -> None:
     config = QUICKEST.model_copy(update={"examples": QUICKEST.examples.model_copy(update={"folds": 2})})
     plan.train(made.dataset, config)
-    one, other = (plan.masked(made.dataset, config, fold) for fold in range(2))
+    one, other = (masked(made.dataset, config, fold) for fold in range(2))
     assert len(one.playlists) == len(other.playlists) > 10
     assert not set(one.playlists.tolist()) & set(other.playlists.tolist())
     third = len(seen.by) // 3
@@ -143,12 +154,12 @@ def test_each_fold_masks_other_playlists_and_its_sources_see_none_of_their_hidde
 
 def test_what_is_hidden_makes_no_difference_to_what_is_found(made: Training) -> None:
     """No way in, known or not: with other hidden tracks every source and every pair feature is the same to the bit."""
-    split = plan.masked(made.dataset, SMALL)
+    split = masked(made.dataset, SMALL)
     other_dataset = with_other_hidden_tracks(made.dataset, split, np.arange(len(split.playlists)))
-    other_split = plan.masked(other_dataset, SMALL)
+    other_split = masked(other_dataset, SMALL)
     assert other_split.visible.tracks.tolist() == split.visible.tracks.tolist()
     assert other_split.qrels.tracks.tolist() != split.qrels.tracks.tolist()
-    one, other = plan.masked_pipeline(made.dataset, split, SMALL), plan.masked_pipeline(other_dataset, other_split, SMALL)
+    one, other = masked_pipeline(made.dataset, SMALL), masked_pipeline(other_dataset, SMALL)
     queries = split.queries.part(0, 10)
     for name, scores in answers(one, queries).items():
         np.testing.assert_array_equal(answers(other, queries)[name], scores, err_msg=name)
@@ -158,15 +169,15 @@ def test_what_is_hidden_makes_no_difference_to_what_is_found(made: Training) -> 
 
 
 def test_what_the_check_asks_for_makes_no_difference_to_what_is_learned(made: Training) -> None:
-    split = plan.masked(made.dataset, QUICKEST)
-    for_check = np.setdiff1d(np.arange(len(split.playlists)), plan.learn_from(split, QUICKEST))
+    split = masked(made.dataset, QUICKEST)
+    for_check = np.setdiff1d(np.arange(len(split.playlists)), learn_from(split, QUICKEST))
     assert len(for_check) >= 5
     other = with_other_hidden_tracks(made.dataset, split, for_check)
-    one_split, other_split = (plan.masked(dataset, QUICKEST) for dataset in (made.dataset, other))
+    one_split, other_split = (masked(dataset, QUICKEST) for dataset in (made.dataset, other))
     learned = []
     for dataset, own in ((made.dataset, one_split), (other, other_split)):
-        pipeline = plan.masked_pipeline(dataset, own, QUICKEST)
-        learned.append((pipeline.second.fusion, plan.make_examples(own, plan.learn_from(own, QUICKEST), pipeline, QUICKEST)))
+        pipeline = masked_pipeline(dataset, QUICKEST)
+        learned.append((pipeline.second.fusion, plan.make_examples(own, learn_from(own, QUICKEST), pipeline, QUICKEST)))
     (fusion, examples), (other_fusion, other_examples) = learned
     assert other_fusion == fusion
     np.testing.assert_array_equal(other_examples.features, examples.features)
@@ -175,7 +186,7 @@ def test_what_the_check_asks_for_makes_no_difference_to_what_is_learned(made: Tr
 
 def test_a_challenge_playlist_is_never_masked(made: Training) -> None:
     dataset = worlds.dataset(made.board.held, made.board.visible.catalog, challenge=range(0, 80, 2))
-    split = plan.masked(dataset, SMALL)
+    split = masked(dataset, SMALL)
     assert len(split.playlists) == 20  # half of what is left
     assert (split.playlists % 2 == 1).all()
 
@@ -183,7 +194,7 @@ def test_a_challenge_playlist_is_never_masked(made: Training) -> None:
 @pytest.mark.parametrize(("playlists", "share", "expected"), [(7, 0.9, 7), (1_000, 0.25, 20)])
 def test_so_many_playlists_are_masked(made: Training, playlists: int, share: float, expected: int) -> None:
     examples = SMALL.examples.model_copy(update={"playlists": playlists, "share": share})
-    assert len(plan.masked(made.dataset, SMALL.model_copy(update={"examples": examples})).playlists) == expected
+    assert len(masked(made.dataset, SMALL.model_copy(update={"examples": examples})).playlists) == expected
 
 
 # --- the figures ---
@@ -191,10 +202,10 @@ def test_so_many_playlists_are_masked(made: Training, playlists: int, share: flo
 
 def test_no_model_learns_from_a_query_of_the_check(made: Training, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen: list[np.ndarray] = []
-    select = plan.select
-    monkeypatch.setattr(plan, "select", lambda split, rows: chosen.append(rows) or select(split, rows))
+    for module in (folds, plan):
+        monkeypatch.setattr(module, "select", lambda split, rows: chosen.append(rows) or select(split, rows))
     figures = plan.train(made.dataset, QUICKEST).figures
-    split = plan.masked(made.dataset, QUICKEST)
+    split = masked(made.dataset, QUICKEST)
     *learned, checked = [set(rows.tolist()) for rows in chosen]
     assert len(learned) == 2  # the fusion's weights and the ranker's examples
     assert all(not rows & checked for rows in learned)
@@ -203,11 +214,11 @@ def test_no_model_learns_from_a_query_of_the_check(made: Training, monkeypatch: 
 
 
 def test_the_figures_are_those_of_an_honest_evaluation(made: Training) -> None:
-    split = plan.masked(made.dataset, QUICKEST)
+    split = masked(made.dataset, QUICKEST)
     trained = plan.train(made.dataset, QUICKEST)
-    first = plan.masked_pipeline(made.dataset, split, QUICKEST)
-    for_check = np.setdiff1d(np.arange(len(split.playlists)), plan.learn_from(split, QUICKEST))
-    queries, qrels = plan.select(split, for_check.astype(np.int32))
+    first = masked_pipeline(made.dataset, QUICKEST)
+    for_check = np.setdiff1d(np.arange(len(split.playlists)), learn_from(split, QUICKEST))
+    queries, qrels = select(split, for_check.astype(np.int32))
     relevant = [set(qrels.of_query(i).tolist()) for i in range(len(qrels))]
     lists = {
         "ranker": Pipeline(first.sources, replace(first.second, ranker=trained.ranker)).recommend(queries, 500).ranking,
@@ -229,13 +240,13 @@ def test_without_a_query_to_check_there_are_no_figures(made: Training) -> None:
 
 
 def test_a_source_weighs_as_much_as_its_own_list_is_worth(made: Training) -> None:
-    split = plan.masked(made.dataset, QUICKEST)
-    pipeline = plan.masked_pipeline(made.dataset, split, QUICKEST)
-    queries, qrels = plan.select(split, plan.learn_from(split, QUICKEST))
+    split = masked(made.dataset, QUICKEST)
+    pipeline = masked_pipeline(made.dataset, QUICKEST)
+    queries, qrels = select(split, learn_from(split, QUICKEST))
     worth = {}
     for name, source in pipeline.sources.items():
-        rows = [row[row != NO_TRACK].tolist() for row in source.retrieve(queries, plan.LONG_LIST).tracks]
-        worth[name] = np.mean([oracles.ndcg(row, set(qrels.of_query(i).tolist()), plan.LONG_LIST) for i, row in enumerate(rows)])
+        rows = [row[row != NO_TRACK].tolist() for row in source.retrieve(queries, LONG_LIST).tracks]
+        worth[name] = np.mean([oracles.ndcg(row, set(qrels.of_query(i).tolist()), LONG_LIST) for i, row in enumerate(rows)])
     best = max(worth.values())
     assert pipeline.second.fusion.weights == pytest.approx({name: value / best for name, value in worth.items()})
 
@@ -244,15 +255,15 @@ def test_a_source_weighs_as_much_as_its_own_list_is_worth(made: Training) -> Non
 
 
 def test_examples_are_labelled_by_what_was_hidden(made: Training) -> None:
-    split = plan.masked(made.dataset, QUICKEST)
-    pipeline = plan.masked_pipeline(made.dataset, split, QUICKEST)
-    chosen = plan.learn_from(split, QUICKEST)
+    split = masked(made.dataset, QUICKEST)
+    pipeline = masked_pipeline(made.dataset, QUICKEST)
+    chosen = learn_from(split, QUICKEST)
     examples = plan.make_examples(split, chosen, pipeline, QUICKEST)
     assert examples.names == pipeline.second.pair_features.names
     assert examples.features.shape == (examples.groups.sum(), len(examples.names))
     assert 0 < examples.labels.sum() < len(examples.labels)
-    queries, qrels = plan.select(split, chosen)
-    candidates = pipeline.second.candidates(pipeline.retrieve(queries), plan.LONG_LIST)
+    queries, qrels = select(split, chosen)
+    candidates = pipeline.second.candidates(pipeline.retrieve(queries), LONG_LIST)
     hits = sum(int(np.isin(candidates.tracks[start:stop], qrels.of_query(i)).sum()) for i, (start, stop) in enumerate(_slices(candidates)))
     assert examples.labels.sum() == hits
 
@@ -263,10 +274,10 @@ def _slices(candidates: Any) -> Iterator[tuple[int, int]]:
 
 @pytest.mark.parametrize("workers", [2, 3])
 def test_the_workers_together_make_the_examples_of_one(made: Training, workers: int) -> None:
-    split = plan.masked(made.dataset, QUICKEST)
-    pipeline = plan.masked_pipeline(made.dataset, split, QUICKEST)
-    chosen = plan.learn_from(split, QUICKEST)
-    shares = [plan.share_of(split, chosen, worker, workers) for worker in range(workers)]
+    split = masked(made.dataset, QUICKEST)
+    pipeline = masked_pipeline(made.dataset, QUICKEST)
+    chosen = learn_from(split, QUICKEST)
+    shares = [share_of(split, chosen, worker, workers) for worker in range(workers)]
     assert sorted(np.concatenate(shares).tolist()) == chosen.tolist()
     alone = plan.make_examples(split, np.concatenate(shares), pipeline, QUICKEST)
     together = Examples.join([plan.make_examples(split, share, pipeline, QUICKEST) for share in shares])
@@ -287,15 +298,15 @@ def test_the_same_seed_makes_the_same_submission(made: Training) -> None:
 
 
 def test_another_seed_hides_other_playlists(made: Training) -> None:
-    one, other = (plan.masked(made.dataset, SMALL.model_copy(update={"seed": seed})).playlists.tolist() for seed in (3, 4))
+    one, other = (masked(made.dataset, SMALL.model_copy(update={"seed": seed})).playlists.tolist() for seed in (3, 4))
     assert one != other
 
 
 def test_phases_are_reported_each_until_it_is_done(made: Training) -> None:
     reports: dict[str, list[float]] = {}
     plan.train(made.dataset, QUICKEST, report=lambda phase, done, figures: reports.setdefault(phase, []).append(done))
-    assert list(reports)[-1] in QUICKEST.sources.recipes()
-    assert {"masked 1 neighbours", "examples 1", "ranker", "neighbours"} <= set(reports)
+    assert list(reports)[-2:] == ["ranker", "check"]
+    assert {"masked 1 neighbours", "examples 1", "neighbours"} <= set(reports)
     for phase, shares in reports.items():
         assert shares == sorted(shares), phase
         assert shares[-1] == 1.0, phase

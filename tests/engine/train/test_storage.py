@@ -16,7 +16,6 @@ import pytest
 from pyarrow import fs
 
 from engine.train.launch import train
-from engine.train.run_store import Run
 from engine.train.storage import COMPLETE, Local, Remote, Storage, storage_at, without_secrets
 from features.domain import SegueError
 from stages.retrieve.als.model import AlsRecipe
@@ -274,7 +273,7 @@ def test_a_training_behind_a_uri_is_resumed(tmp_path: Path, scratch: Path, monke
         assert [*scratch.glob("segue-*")] == []
         assert not (tmp_path / "artifact").exists()
         ((address, _),) = storage_at(place, OTHER).others().items()
-        assert Run(Remote(f"file://{address}")).has("examples 1/0")
+        assert Remote(f"file://{address}").has("examples 1/0")
         version = trained(tmp_path / "artifact", place)
     assert fits[0] == 5
     assert [*scratch.glob("segue-*")] == []

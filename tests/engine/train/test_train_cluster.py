@@ -146,7 +146,7 @@ def test_more_workers_than_cpus_is_one_line(ray_cluster: ModuleType, dataset: Pa
         train(dataset, tmp_path / "artifact", CONFIG, workers=99, report=Heard())
 
 
-LONG = CONFIG.model_copy(update={"sources": SourcesConfig(als=AlsRecipe(dim=32, sweeps=300), only=("als",)), "alternatives": {}})
+LONG = CONFIG.model_copy(update={"sources": SourcesConfig(als=AlsRecipe(factors=32, iterations=300), only=("als",)), "alternatives": {}})
 """Sweeps enough that one is under way when the news of another arrives."""
 
 

@@ -29,7 +29,7 @@ class TestAutoencoder(RetrieverContract):
 class TestAutoencoderWithTrees(RetrieverContract):
     recipe = AutoencoderRecipe(
         **QUICKLY | {"negatives": 1_000, "kl_weight": 0},
-        index=IndexRecipe(kind="annoy", trees=20, search_nodes=10_000),
+        index=IndexRecipe(kind="annoy", n_trees=20, search_k=10_000),
     )
     has_vectors = True
 
@@ -51,9 +51,9 @@ class Watched(training.Trainer):
         super().__init__(recipe, board().but(seed=1))
         self.samples: list[np.ndarray] = []
 
-    def _loss(self, rows: torch.Tensor, sample: torch.Tensor, *more: Any) -> torch.Tensor:
+    def loss(self, rows: torch.Tensor, sample: torch.Tensor, *more: Any) -> torch.Tensor:
         self.samples.append(sample.numpy())
-        return super()._loss(rows, sample, *more)
+        return super().loss(rows, sample, *more)
 
 
 @pytest.mark.parametrize("negatives", [284, 10_000])
@@ -61,14 +61,14 @@ def test_with_as_many_negatives_as_tracks_the_softmax_is_exact(negatives: int) -
     trainer = Watched(AutoencoderRecipe(negatives=negatives, batch_size=16, **STILL))
     trainer.epoch(0, np.random.default_rng(0))
     assert all(sample.tolist() == list(range(board().num_tracks)) for sample in trainer.samples)
-    assert (trainer._log_chance == 0).all()
+    assert (trainer.log_chance == 0).all()
 
 
 def test_the_loss_is_the_multinomial_one_over_the_root_of_the_length() -> None:
     trainer = training.Trainer(AutoencoderRecipe(negatives=1_000, **STILL), board().but(seed=1))
     held, shown = [board().held.tracks_of(i) for i in (0, 1)], [board().held.tracks_of(i)[:5] for i in (0, 1)]
     rows, everything = trainer.learned.tables["rows"], torch.arange(board().num_tracks)
-    loss = trainer._loss(rows, everything, shown, held, torch.zeros(2, 6), kl_weight=0.0)
+    loss = trainer.loss(rows, everything, shown, held, torch.zeros(2, 6), kl_weight=0.0)
     expected = 0.0
     for tracks, first in zip(held, shown, strict=True):
         summed = rows[first, :-1].sum(0) / np.sqrt(len(first))
@@ -87,7 +87,7 @@ def test_the_chances_to_be_in_the_softmax_are_the_true_ones(batch_size: int, neg
     found = np.zeros(board().num_tracks)
     for sample in trainer.samples:
         found[sample] += 1
-    chance = trainer._log_chance.exp().numpy()
+    chance = trainer.log_chance.exp().numpy()
     np.testing.assert_allclose(found / len(trainer.samples), chance, atol=0.12)  # 4 standard errors at worst
     assert (found / len(trainer.samples)).mean() == pytest.approx(chance.mean(), abs=0.02)
 
@@ -96,7 +96,7 @@ def test_the_sampled_softmax_is_nearly_the_full_one() -> None:
     def mean_loss(negatives: int, corrected: bool = True) -> float:
         trainer = training.Trainer(AutoencoderRecipe(batch_size=4, negatives=negatives, **STILL), board().but(seed=1))
         if not corrected:
-            trainer._log_chance.zero_()
+            trainer.log_chance.zero_()
         random = np.random.default_rng(0)
         return float(np.mean([trainer.epoch(0, random) for _ in range(20)]))
 
@@ -124,7 +124,7 @@ def test_what_the_encoder_is_shown_is_what_requests_hold() -> None:
     held = worlds.interactions([list(range(10)), list(range(300)), [7, 3]], 300)
     firsts = nothing = 0
     for _ in range(200):
-        for playlist, shown in enumerate(training._shown(held, np.arange(3), 0.0, random)):
+        for playlist, shown in enumerate(training.shown_tracks(held, np.arange(3), 0.0, random)):
             tracks = held.tracks_of(playlist)
             assert len(shown) <= min(len(tracks) - 1, training.LONGEST_INPUT)
             assert set(shown.tolist()) <= set(tracks.tolist())
@@ -136,7 +136,7 @@ def test_what_the_encoder_is_shown_is_what_requests_hold() -> None:
 
 def test_dropout_leaves_out_a_share_of_what_is_shown() -> None:
     held = worlds.interactions([list(range(200))] * 300, 200)
-    seen, left = (sum(map(len, training._shown(held, np.arange(300), dropout, np.random.default_rng(1)))) for dropout in (0.0, 0.75))
+    seen, left = (sum(map(len, training.shown_tracks(held, np.arange(300), dropout, np.random.default_rng(1)))) for dropout in (0.0, 0.75))
     assert left == pytest.approx(seen / 4, rel=0.1)
 
 
@@ -147,7 +147,7 @@ def test_a_batch_of_which_nothing_is_shown_teaches_what_is_popular() -> None:
     ids = {"rows": torch.arange(board().num_tracks)}
     for _ in range(60):
         rows = trainer.learned.rows(ids)
-        trainer.learned.update(trainer._loss(rows["rows"], ids["rows"], nothing, held, torch.zeros(60, 6), 0.0) / 60, rows, ids)
+        trainer.learned.update(trainer.loss(rows["rows"], ids["rows"], nothing, held, torch.zeros(60, 6), 0.0) / 60, rows, ids)
     with torch.no_grad():
         hidden, _ = trainer.network(torch.zeros(1, 6), torch.zeros(1, 6))
     vectors = torch.from_numpy(trainer.track_vectors())
@@ -163,7 +163,7 @@ def test_a_query_is_encoded_as_in_training(recipe: AutoencoderRecipe) -> None:
     layers = {name: torch.from_numpy(layer) for name, layer in source.layers.items()}  # type: ignore[attr-defined]
     network.load_state_dict(layers | {"of_content": torch.zeros(0, 8)})
     rows = torch.from_numpy(source.track_vectors[:, :-1])  # type: ignore[index]
-    summed = training._summed(rows, torch.arange(len(rows)), [asked.seeds_of(i) for i in range(4)])
+    summed = training.summed_rows(rows, torch.arange(len(rows)), [asked.seeds_of(i) for i in range(4)])
     hidden, _ = network(summed, torch.zeros(4, 8))  # no noise: the mean
     found = source.query_vectors(asked)  # type: ignore[attr-defined]
     np.testing.assert_allclose(found[:, :-1], hidden.detach().numpy(), rtol=1e-4, atol=1e-5)

@@ -8,16 +8,15 @@ import numpy as np
 import pytest
 
 from features.domain import NO_TRACK
-from stages.retrieve.content.contractive import ContractiveRecipe
-from stages.retrieve.content.cosine import CosineRecipe
-from stages.retrieve.content.model import Content, unit_rows_about_the_mean
-from stages.retrieve.content.transformer import TransformerRecipe
+from stages.retrieve.content.model import Content
+from stages.retrieve.content.recipes import ContractiveRecipe, CosineRecipe, TransformerRecipe
+from stages.retrieve.content.training.embeddings import unit_rows_about_the_mean
 from stages.retrieve.index.recipe import IndexRecipe
 from tests import worlds
 from tests.contracts import RetrieverContract, board, fitted
 
 Recipe = CosineRecipe | ContractiveRecipe | TransformerRecipe
-TREES = IndexRecipe(kind="annoy", trees=20, search_nodes=10_000)
+TREES = IndexRecipe(kind="annoy", n_trees=20, search_k=10_000)
 RECIPES: tuple[Recipe, ...] = (
     CosineRecipe(),
     ContractiveRecipe(dim=6, epochs=8, batch_size=64, learning_rate=0.01),

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.domain import SegueError
-from stages.retrieve.content.contractive import ContractiveRecipe
-from stages.retrieve.content.contractive_training import ContractiveAutoencoder, to_unit_range
+from stages.retrieve.content.recipes import ContractiveRecipe
+from stages.retrieve.content.training.contractive import ContractiveAutoencoder, to_unit_range
 from tests.contracts import QUICK, RetrieverContract, board
 
 

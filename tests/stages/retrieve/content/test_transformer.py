@@ -3,11 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from pydantic import ValidationError
 
 from features.domain import SegueError
-from stages.retrieve.content.transformer import TransformerRecipe
-from stages.retrieve.content.transformer_training import FeatureTransformer
+from stages.retrieve.content.recipes import TransformerRecipe
+from stages.retrieve.content.training.transformer import FeatureTransformer
 from tests import worlds
 from tests.contracts import RetrieverContract, board
 
@@ -29,7 +28,7 @@ def model(*features: int) -> FeatureTransformer:
 
 def test_the_columns_of_a_feature_are_one_token() -> None:
     tokens = model(0, 1, 1)
-    [[first, second]] = tokens._tokens(torch.tensor([[2.0, 3.0, -1.0]]))
+    [[first, second]] = tokens.tokens(torch.tensor([[2.0, 3.0, -1.0]]))
     torch.testing.assert_close(first, 2 * tokens.embedding[0])
     torch.testing.assert_close(second, 3 * tokens.embedding[1] - tokens.embedding[2])
 
@@ -75,7 +74,7 @@ def _of_content(values: np.ndarray, names: tuple[str, ...] = ()) -> object:
 
 
 def test_heads_share_the_dimensions() -> None:
-    with pytest.raises(ValidationError, match="multiple of heads, expected so many times 3, found 8"):
+    with pytest.raises(SegueError, match="multiple of heads, expected so many times 3, found 8"):
         TransformerRecipe(dim=8, heads=3)
 
 

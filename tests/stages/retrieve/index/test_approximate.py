@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from features.domain import SegueError
-from stages.retrieve.index.approximate import FILE, ApproximateIndex, _lifted
+from stages.retrieve.index.approximate import FILE, ApproximateIndex, lifted
 from stages.retrieve.index.recipe import IndexRecipe
 from tests import worlds
 from tests.contracts import IndexContract, same
 
 
 class TestApproximate(IndexContract):
-    recipe = IndexRecipe(kind="annoy", trees=20, search_nodes=40_000)
+    recipe = IndexRecipe(kind="annoy", n_trees=20, search_k=40_000)
     least_recall = 0.9
 
 
@@ -24,7 +24,7 @@ def test_more_nodes_find_more() -> None:
     best = [set(row.tolist()) for row in IndexRecipe().build(vectors, np.arange(3_000, dtype=np.int32), 0).search(wanted, asked, 20).tracks]
 
     def recall(nodes: int) -> float:
-        index = IndexRecipe(kind="annoy", trees=10, search_nodes=nodes).build(vectors, np.arange(3_000, dtype=np.int32), 0)
+        index = IndexRecipe(kind="annoy", n_trees=10, search_k=nodes).build(vectors, np.arange(3_000, dtype=np.int32), 0)
         found = index.search(wanted, asked, 20).tracks
         return float(np.mean([len(one & set(other.tolist())) / 20 for one, other in zip(best, found, strict=True)]))
 
@@ -34,11 +34,11 @@ def test_more_nodes_find_more() -> None:
 
 def test_lifted_vectors_are_of_one_length_and_keep_the_order_of_inner_products() -> None:
     vectors = TestApproximate.vectors(200)
-    lifted = _lifted(vectors)
-    lengths = np.linalg.norm(lifted, axis=1)
+    on_sphere = lifted(vectors)
+    lengths = np.linalg.norm(on_sphere, axis=1)
     np.testing.assert_allclose(lengths, np.linalg.norm(vectors, axis=1).max(), rtol=1e-5)
     wanted = vectors[7]
-    cosines = lifted @ np.append(wanted, 0) / lengths
+    cosines = on_sphere @ np.append(wanted, 0) / lengths
     assert np.argsort(-cosines)[:20].tolist() == np.argsort(-(vectors @ wanted))[:20].tolist()
 
 
@@ -84,6 +84,6 @@ def test_a_file_of_another_number_of_vectors_is_refused(tmp_path: Path) -> None:
 
 def test_an_exclusion_asks_the_trees_for_more() -> None:
     vectors = TestApproximate.vectors(300)
-    index = IndexRecipe(kind="annoy", trees=10, search_nodes=10_000).build(vectors, np.arange(300, dtype=np.int32), 0)
+    index = IndexRecipe(kind="annoy", n_trees=10, search_k=10_000).build(vectors, np.arange(300, dtype=np.int32), 0)
     found = index.search(vectors[:1], worlds.queries(worlds.query(*range(200))), 100)
     assert set(found.tracks[0].tolist()) == set(range(200, 300))

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.retrieve.item_item import graph
-from stages.retrieve.item_item.graph import GraphRecipe
+from stages.retrieve.item_item.model import GraphRecipe
+from stages.retrieve.item_item.training import graph
 from tests import worlds
 from tests.contracts import QUICK, RetrieverContract
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.domain import NO_TRACK
-from stages.retrieve.item_item import slim
-from stages.retrieve.item_item.slim import SlimRecipe
+from stages.retrieve.item_item.model import SlimRecipe
+from stages.retrieve.item_item.training import slim
 from tests import worlds
 from tests.contracts import QUICK, RetrieverContract
 

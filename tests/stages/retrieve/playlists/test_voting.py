@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.domain import SegueError
-from stages.retrieve.playlists.voting import Voters, keep_largest, open_sparse, save_sparse, unit_rows
+from stages.retrieve.playlists.voting import Voters
+from stages.retrieve.sparse import keep_largest, open_sparse, save_sparse, unit_rows
 from tests import oracles, worlds
 from tests.contracts import QUICK
 

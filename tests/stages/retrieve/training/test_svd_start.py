@@ -18,7 +18,7 @@ def test_the_directions_are_those_of_the_largest_singular_values(rows: int, colu
     random = np.random.default_rng(seed)
     left, right = (np.linalg.qr(random.normal(size=(size, 6)))[0] for size in (rows, columns))
     values = np.array([9.0] * dim + [1.0] * (6 - dim))  # well apart, so that few steps are enough
-    found = svd_start._leading_directions(csr_matrix(((left * values) @ right.T).astype(np.float32)), dim, random)
+    found = svd_start.leading_directions(csr_matrix(((left * values) @ right.T).astype(np.float32)), dim, random)
     np.testing.assert_allclose(found @ found.T, right[:, :dim] @ right[:, :dim].T, atol=2e-2)
 
 

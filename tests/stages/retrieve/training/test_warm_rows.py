@@ -10,24 +10,24 @@ import pytest
 import torch
 
 from features.domain import NO_TRACK, Ints, SegueError
-from stages.protocols import RetrieverRecipe, TrainingData
 from stages.resume import TrainingContext, WarmStart
 from stages.retrieve.autoencoder.model import AutoencoderRecipe
 from stages.retrieve.autoencoder.training import Trainer
-from stages.retrieve.content.contractive import ContractiveRecipe
-from stages.retrieve.content.transformer import TransformerRecipe
+from stages.retrieve.content.recipes import ContractiveRecipe, TransformerRecipe
 from stages.retrieve.factorization.model import FactorizationRecipe
+from stages.retrieve.recipe import Recipe
 from stages.retrieve.training.warm_rows import linear_map, warm_rows
+from stages.training_data import TrainingData
 from tests import worlds
 from tests.contracts import board, fitted
 from tests.steps import CutOffError, Remembered
 
-QUICKLY: dict[str, Any] = {"dim": 8, "epochs": 12, "batch_size": 16, "negatives": 64, "learning_rate": 0.02}
-RECIPES: dict[str, RetrieverRecipe] = {
-    "autoencoder": AutoencoderRecipe(**QUICKLY),
-    "regular": AutoencoderRecipe(variant="regular", **QUICKLY),
-    "hybrid": AutoencoderRecipe(content=True, **QUICKLY),
-    "factorization": FactorizationRecipe(**QUICKLY),
+QUICKLY: dict[str, Any] = {"epochs": 12, "batch_size": 16, "negatives": 64, "learning_rate": 0.02}
+RECIPES: dict[str, Recipe] = {
+    "autoencoder": AutoencoderRecipe(dim=8, **QUICKLY),
+    "regular": AutoencoderRecipe(dim=8, variant="regular", **QUICKLY),
+    "hybrid": AutoencoderRecipe(dim=8, content=True, **QUICKLY),
+    "factorization": FactorizationRecipe(factors=8, **QUICKLY),
 }
 NEW = np.arange(0, board().num_held, 5)
 """Tracks that the older model does not know."""
@@ -129,7 +129,7 @@ def test_new_rows_are_seen_from_the_older_ones() -> None:
 
 
 @pytest.mark.parametrize("recipe", [ContractiveRecipe(dim=4, epochs=2), TransformerRecipe(dim=8, layers=1, heads=2, epochs=2)])
-def test_a_source_that_keeps_no_network_is_fitted_afresh(recipe: RetrieverRecipe) -> None:
+def test_a_source_that_keeps_no_network_is_fitted_afresh(recipe: Recipe) -> None:
     older = WarmStart(fitted(recipe), np.arange(board().num_tracks, dtype=np.int32))
     warm = recipe.fit(board().but(past=TrainingContext(older=older, effort=0.25)))
     np.testing.assert_array_equal(warm.track_vectors, fitted(recipe).track_vectors)

@@ -1,7 +1,12 @@
-"""The network of `transformer`, and how it is trained.
+"""A transformer over a track's features: each feature is a token, and attention relates the features to each other.
 
-Input: a recipe and the content matrix. Output: what CLS becomes for every track. A trained source keeps no network, so an older
-one is no help. Knows no index.
+Input: the content matrix and its columns' names. Output: a vector for every track, that of the CLS token. A feature
+becomes a token, value x embedding + bias; the columns of one feature (the one-hot genres, the artist's components) are one
+token together, as is usual for categories. The tokens and a CLS token go through a small pre-norm encoder: FT-Transformer
+(Gorishniy, Rubachev, Khrulkov and Babenko, "Revisiting Deep Learning Models for Tabular Data", 2021). There are no labels:
+some features are masked, and CLS must reconstruct all of them, masked or not (a denoising autoencoder: Vincent, Larochelle,
+Bengio and Manzagol 2008). A trained source has no network left, so a fit does not continue from an older one.
+Knows no playlist and no Ray.
 """
 
 from __future__ import annotations
@@ -16,20 +21,26 @@ from features.content import feature_of
 from features.domain import Floats, Ints
 from stages import parallel
 from stages.epochs import TrainingState, epochs_left
-from stages.protocols import Report, TrainingData, silent
+from stages.protocols import Report, silent
 from stages.resume import NO_CHECKPOINTS, CheckpointStore
-from stages.retrieve.content.model import FAINT
-from stages.retrieve.content.transformer import TransformerRecipe
+from stages.retrieve.content.model import Content
+from stages.retrieve.content.recipes import TransformerRecipe
+from stages.retrieve.content.training.embeddings import FAINT, content_source, silent_source
+from stages.training_data import TrainingData
 
 ENCODED_AT_ONCE = 2_048
 """Tracks encoded in one go: what bounds the memory."""
 
 
-def embedded(recipe: TransformerRecipe, visible: TrainingData, report: Report) -> Floats:
-    """(num_tracks, dim) by a network trained on what is visible."""
-    features = _features(visible)
-    inputs = torch.from_numpy(_to_unit_variance(visible.content, features))
-    model = train(recipe, inputs, features, visible.seed, report, visible.past.steps)
+def fit_transformer(recipe: TransformerRecipe, data: TrainingData, report: Report) -> Content:
+    return content_source(recipe, _embedded(recipe, data, report), data) if data.content.shape[1] else silent_source(recipe, data)
+
+
+def _embedded(recipe: TransformerRecipe, data: TrainingData, report: Report) -> Floats:
+    """(num_tracks, dim) by the trained network."""
+    features = _features(data)
+    inputs = torch.from_numpy(_to_unit_variance(data.content, features))
+    model = train(recipe, inputs, features, data.seed, report, data.past.steps)
     vectors: Floats = model.embed(inputs).numpy()
     return vectors
 
@@ -58,9 +69,9 @@ def train(
     return model
 
 
-def _features(visible: TrainingData) -> Ints:
+def _features(data: TrainingData) -> Ints:
     """(num_columns,) which feature each column is part of, counted from 0; without names each is one."""
-    names: Sequence[str] = visible.content_names or [str(column) for column in range(visible.content.shape[1])]
+    names: Sequence[str] = data.content_names or [str(column) for column in range(data.content.shape[1])]
     place = {feature: i for i, feature in enumerate(dict.fromkeys(map(feature_of, names)))}
     return np.array([place[feature_of(name)] for name in names], np.int32)
 
@@ -93,7 +104,7 @@ class FeatureTransformer(torch.nn.Module):
 
     def forward(self, inputs: torch.Tensor, masked: torch.Tensor | None = None) -> torch.Tensor:
         """(b, num_columns), and (b, num_features) true where a feature is masked -> (b, dim) what CLS has become."""
-        tokens = self._tokens(inputs)
+        tokens = self.tokens(inputs)
         if masked is not None:
             tokens = torch.where(masked[:, :, None], self.mask, tokens)
         cls = self.cls.expand(len(inputs), 1, -1)
@@ -103,7 +114,7 @@ class FeatureTransformer(torch.nn.Module):
         normed: torch.Tensor = self.norm(state[:, 0])
         return normed
 
-    def _tokens(self, inputs: torch.Tensor) -> torch.Tensor:
+    def tokens(self, inputs: torch.Tensor) -> torch.Tensor:
         """(b, num_features, dim) the sum of value x embedding over each feature's columns, as one matrix product."""
         spread = self.columns[:, :, None] * self.embedding[:, None]  # (num_columns, num_features, dim)
         return (inputs @ spread.flatten(1)).view(len(inputs), self.num_features, spread.shape[2])

@@ -1,7 +1,10 @@
-"""The network of `contractive`, and how it is trained.
+"""A contractive autoencoder over content: tracks that differ by noise alone stay together.
 
-Input: a recipe and the content matrix. Output: the hidden units of every track. A trained source keeps no network, so an older
-one is no help. Knows no index.
+Input: the content matrix, each column scaled to 0...1. Output: a vector for every track, its hidden units. Hidden layers of ReLU,
+sigmoid output, loss = mean squared error + weight x |Jacobian of the hidden units|^2 (Rifai, Vincent, Muller, Glorot and Bengio,
+"Contractive Auto-Encoders", 2011). With several hidden layers the penalty is that of the last one with respect to the inputs (the
+higher layers see it through those below), exact by the chain rule. A trained source has no network left, so a fit does not
+continue from an older one. Knows no playlist and no Ray.
 """
 
 from __future__ import annotations
@@ -13,15 +16,22 @@ import torch
 from features.domain import Floats
 from stages import parallel
 from stages.epochs import TrainingState, epochs_left
-from stages.protocols import Report, TrainingData, silent
+from stages.protocols import Report, silent
 from stages.resume import NO_CHECKPOINTS, CheckpointStore
-from stages.retrieve.content.contractive import ContractiveRecipe
+from stages.retrieve.content.model import Content
+from stages.retrieve.content.recipes import ContractiveRecipe
+from stages.retrieve.content.training.embeddings import content_source, silent_source
+from stages.training_data import TrainingData
 
 
-def hidden_units(recipe: ContractiveRecipe, visible: TrainingData, report: Report) -> Floats:
-    """(num_tracks, dim) of a network trained on what is visible."""
-    inputs = to_unit_range(visible.content)
-    model = train(recipe, inputs, visible.seed, report, visible.past.steps)
+def fit_contractive(recipe: ContractiveRecipe, data: TrainingData, report: Report) -> Content:
+    return content_source(recipe, _hidden_units(recipe, data, report), data) if data.content.shape[1] else silent_source(recipe, data)
+
+
+def _hidden_units(recipe: ContractiveRecipe, data: TrainingData, report: Report) -> Floats:
+    """(num_tracks, dim) of the trained network."""
+    inputs = to_unit_range(data.content)
+    model = train(recipe, inputs, data.seed, report, data.past.steps)
     with torch.no_grad():
         units: Floats = model.encode(inputs).numpy()
     return units

@@ -1,0 +1,1 @@
+"""How each content model computes a vector for every track."""

@@ -1,0 +1,1 @@
+"""How the weights of item-item models are computed."""
