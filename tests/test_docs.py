@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from pkgutil import resolve_name
 
@@ -12,6 +13,7 @@ import pytest
 import yaml
 
 from engine.config import Config, presets
+from stages.settings import Settings
 from tests.documents import GUIDES, LOG, PAGES, README, ROOT, Command, Place, anchors, blocks, commands, links, require_known_options
 
 pytestmark = pytest.mark.timeout(900)
@@ -93,3 +95,16 @@ def test_the_changelog_has_the_usual_headings() -> None:
     assert kinds <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
     assert re.search(r"^## \[Unreleased\]$", text, flags=re.MULTILINE)
     assert "**Upgrade:**" in text
+
+
+def test_the_changelog_names_every_setting_that_was_renamed() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    renamed = [pair for settings in all_settings(Settings) for pair in settings.old_names.items()]
+    assert len(renamed) >= 10
+    assert [pair for pair in renamed if "| `{}` | `{}` |".format(*pair) not in text] == []
+
+
+def all_settings(owner: type[Settings]) -> Iterator[type[Settings]]:
+    for one in owner.__subclasses__():
+        yield one
+        yield from all_settings(one)
