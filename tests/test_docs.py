@@ -21,6 +21,7 @@ pytestmark = pytest.mark.timeout(900)
 of_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [command for page in PAGES if page != README for command in commands(page)], ids=str)
 def test_the_commands_run_as_written(readme_place: Place, command: Command) -> None:
     require_known_options(command)

@@ -19,6 +19,7 @@ COLUMN = 20
 """What stands further to the right than this, with nothing before it, are modules of the folder above."""
 
 
+@pytest.mark.slow
 def test_the_commands_run_as_written(readme_place: Place) -> None:
     """The fixture ran all that can be run here."""
     ran = {words[0] for words in readme_place.ran}
@@ -28,6 +29,7 @@ def test_the_commands_run_as_written(readme_place: Place) -> None:
         require_known_options(command)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", blocks(README, "python"))
 def test_the_python_lines_run_as_written(readme_place: Place, block: str) -> None:
     assert len(readme_place.value(block)) == 10

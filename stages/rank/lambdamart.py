@@ -20,7 +20,7 @@ import numpy as np
 from pydantic import Field
 
 from features.domain import Floats, SegueError
-from stages.protocols import Report, silent
+from features.progress import Progress, silent
 from stages.rank.examples import Examples
 from stages.rank.trees import Trees, line
 from stages.resume import NO_CHECKPOINTS, Checkpoint, CheckpointStore
@@ -69,7 +69,7 @@ class LambdaMartRecipe(Settings):
         seed: int,
         threads: int,
         network: Mapping[str, Any] | None = None,
-        report: Report = silent,
+        report: Progress = silent,
         steps: CheckpointStore = NO_CHECKPOINTS,
     ) -> LambdaMart:
         """`network`: LightGBM's own parameters that join several workers, each with its share of the groups. A step is a tree;
@@ -120,7 +120,7 @@ class LambdaMartRecipe(Settings):
             "verbosity": -1,
         }
 
-    def _progress(self, report: Report, first: int) -> Any:
+    def _progress(self, report: Progress, first: int) -> Any:
         def show(env: Any) -> None:
             trees = first + env.iteration + 1
             report("ranker", trees / self.num_iterations, {"trees": float(trees)})

@@ -22,8 +22,9 @@ import torch
 from features.domain import Floats
 from features.interactions import Interactions
 from features.npy import read_only
+from features.progress import Progress
 from stages import parallel
-from stages.protocols import Report, require_finite
+from stages.protocols import require_finite
 from stages.resume import FROM_SCRATCH, Checkpoint, TrainingContext
 from stages.retrieve.als.kernels import solve_rows
 from stages.retrieve.als.model import Als, AlsRecipe
@@ -41,7 +42,7 @@ ROW_COST = 8
 ROWS_AT_ONCE = 1 << 16
 
 
-def fit_als(recipe: AlsRecipe, data: TrainingData, report: Report) -> Als:
+def fit_als(recipe: AlsRecipe, data: TrainingData, report: Progress) -> Als:
     interactions, older = data.interactions, data.past.older
     shape = (interactions.num_playlists, interactions.num_tracks)
     start = older.of_tracks(older.source_of(Als).track_vectors) if older else None
@@ -63,7 +64,7 @@ def factorize(
     plays: Plays,
     shape: tuple[int, int],
     seed: int,
-    report: Report,
+    report: Progress,
     past: TrainingContext = FROM_SCRATCH,
     start: Floats | None = None,
 ) -> Floats:

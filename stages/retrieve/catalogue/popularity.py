@@ -13,7 +13,8 @@ import numpy as np
 
 from features.domain import Floats, Ints, Queries, Retrieved
 from features.npy import load_array, save_array
-from stages.protocols import NoSpace, Report
+from features.progress import Progress
+from stages.protocols import NoSpace
 from stages.retrieve import topk
 from stages.retrieve.recipe import Recipe
 from stages.training_data import TrainingData
@@ -29,7 +30,7 @@ class PopularityRecipe(Recipe):
         return Popularity(order, load_array(folder / "counts.npy", dtype=np.float32, shape=(num_tracks,), mmap=True))
 
 
-def fit_popularity(recipe: PopularityRecipe, data: TrainingData, report: Report) -> Popularity:
+def fit_popularity(recipe: PopularityRecipe, data: TrainingData, report: Progress) -> Popularity:
     counts = data.interactions.track_counts
     order = np.argsort(-counts, kind="stable").astype(np.int32)
     report("popularity", 1.0, {})

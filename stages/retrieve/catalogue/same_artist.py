@@ -18,7 +18,8 @@ from pydantic import Field
 from features.catalog import UNKNOWN
 from features.domain import Ints, Queries, Retrieved
 from features.npy import load_array, save_array
-from stages.protocols import NoSpace, Report
+from features.progress import Progress
+from stages.protocols import NoSpace
 from stages.retrieve.recipe import Recipe
 from stages.retrieve.sparse import largest_by_group, open_sparse, save_sparse
 from stages.retrieve.sparse_sums import Weighted, top_of_sums
@@ -49,13 +50,13 @@ class AlbumRecipe(Recipe):
         return MoreOfTheSame.open(self.kind, folder, num_tracks)
 
 
-def fit_artist(recipe: ArtistRecipe, data: TrainingData, report: Report) -> MoreOfTheSame:
+def fit_artist(recipe: ArtistRecipe, data: TrainingData, report: Progress) -> MoreOfTheSame:
     trained = MoreOfTheSame.of(recipe.kind, data.catalog.artists, data.interactions.track_counts, recipe.tracks_per_artist)
     report("artist", 1.0, {})
     return trained
 
 
-def fit_album(recipe: AlbumRecipe, data: TrainingData, report: Report) -> MoreOfTheSame:
+def fit_album(recipe: AlbumRecipe, data: TrainingData, report: Progress) -> MoreOfTheSame:
     trained = MoreOfTheSame.of(recipe.kind, data.catalog.albums, data.interactions.track_counts, recipe.tracks_per_album)
     report("album", 1.0, {})
     return trained

@@ -13,7 +13,8 @@ import scipy.sparse as sp
 from features.catalog import UNKNOWN
 from features.domain import NO_TRACK, Floats, Ints
 from features.interactions import Interactions
-from stages.protocols import Report, require_finite
+from features.progress import Progress
+from stages.protocols import require_finite
 from stages.resume import WarmStart
 from stages.retrieve.als.training import factorize
 from stages.retrieve.catalogue.related_artists import Related, RelatedRecipe
@@ -21,7 +22,7 @@ from stages.retrieve.index.selection import with_chosen_index
 from stages.training_data import TrainingData
 
 
-def fit_related(recipe: RelatedRecipe, data: TrainingData, report: Report) -> Related:
+def fit_related(recipe: RelatedRecipe, data: TrainingData, report: Progress) -> Related:
     artists, counts = data.catalog.artists, data.interactions.track_counts
     of_artists = _artist_vectors(recipe, data, report)
     played = np.any(of_artists, axis=1)
@@ -32,7 +33,7 @@ def fit_related(recipe: RelatedRecipe, data: TrainingData, report: Report) -> Re
     return with_chosen_index(related, recipe.index, data)
 
 
-def _artist_vectors(recipe: RelatedRecipe, data: TrainingData, report: Report) -> Floats:
+def _artist_vectors(recipe: RelatedRecipe, data: TrainingData, report: Progress) -> Floats:
     """(num_artists + 1, width) the last row is that of UNKNOWN, zeros; artists in no playlist have zeros too."""
     held, artists, past = data.interactions, data.catalog.artists, data.past
     num_artists = int(artists.max(initial=UNKNOWN)) + 1

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 
 from features.domain import Ints
+from features.progress import Progress
 from stages import parallel
 from stages.epochs import TrainingState, epochs_left
-from stages.protocols import Report, require_finite
+from stages.protocols import require_finite
 from stages.resume import WarmStart
 from stages.retrieve.factorization.model import Background, Factorization, FactorizationRecipe
 from stages.retrieve.index.selection import with_chosen_index
@@ -24,7 +25,7 @@ ROW_SCALE = 0.05
 """Of the starting rows."""
 
 
-def fit_factorization(recipe: FactorizationRecipe, data: TrainingData, report: Report) -> Factorization:
+def fit_factorization(recipe: FactorizationRecipe, data: TrainingData, report: Progress) -> Factorization:
     trainer = Trainer(recipe, data)
     for epoch, random in epochs_left(data.past.left(recipe.epochs), data.seed, trainer.state(), data.past.steps):
         report("factorization", (epoch + 1) / recipe.epochs, {"loss": trainer.epoch(epoch, random)})

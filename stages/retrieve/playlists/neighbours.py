@@ -13,7 +13,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from features.domain import Queries, Retrieved
-from stages.protocols import NoSpace, Report
+from features.progress import Progress
+from stages.protocols import NoSpace
 from stages.retrieve.playlists.voting import Voters
 from stages.retrieve.recipe import Recipe
 from stages.retrieve.sparse_sums import each_seed_once
@@ -33,7 +34,7 @@ class NeighboursRecipe(Recipe):
         return Neighbours(Voters.open(folder, num_tracks, num_tracks, self.neighbours, self.sharpness))
 
 
-def fit_neighbours(recipe: NeighboursRecipe, data: TrainingData, report: Report) -> Neighbours:
+def fit_neighbours(recipe: NeighboursRecipe, data: TrainingData, report: Progress) -> Neighbours:
     holds = data.interactions.holds
     report("neighbours", 1.0, {})
     return Neighbours(Voters.of(holds, holds, recipe.neighbours, recipe.sharpness))

@@ -22,7 +22,8 @@ import scipy.sparse as sp
 from pydantic import Field
 
 from features.domain import Queries, Retrieved
-from stages.protocols import NoSpace, Report
+from features.progress import Progress
+from stages.protocols import NoSpace
 from stages.retrieve.playlists.voting import Voters
 from stages.retrieve.recipe import Recipe
 from stages.retrieve.sparse import largest_by_group
@@ -83,7 +84,7 @@ def normalise(title: str) -> str:
     )
 
 
-def fit_title(recipe: TitleRecipe, data: TrainingData, report: Report) -> Title:
+def fit_title(recipe: TitleRecipe, data: TrainingData, report: Progress) -> Title:
     titles, holds = _titled(recipe, data)
     report("title", 1.0, {})
     return Title(recipe, Voters.of(holds, recipe.grams(titles), recipe.neighbours, recipe.sharpness))
