@@ -21,9 +21,10 @@ import torch
 import torch.distributed as dist
 
 from features.catalog import Catalog
-from features.dataset import Dataset, read_manifest
+from features.dataset import Dataset
 from features.domain import Floats
 from features.interactions import Interactions
+from features.manifest import read_manifest
 from stages.retrieve.als.model import AlsRecipe
 from stages.retrieve.autoencoder.model import AutoencoderRecipe
 from stages.training_data import TrainingData

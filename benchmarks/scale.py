@@ -31,9 +31,10 @@ from engine.config import Config, ExamplesConfig, SourcesConfig
 from engine.model import open_model
 from engine.provenance import provenance
 from engine.train.launch import train
-from features.dataset import Dataset, read_manifest
+from features.dataset import Dataset
 from features.domain import SegueError
 from features.ingest import ingest
+from features.manifest import read_manifest
 from features.synthetic import write_world
 from stages.retrieve.als.model import Als, AlsRecipe
 from stages.retrieve.index.approximate import ApproximateIndex

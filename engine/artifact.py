@@ -8,30 +8,26 @@ its stage's business.
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import json
 import os
-import shutil
-import stat
-import sys
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, Literal
-from uuid import uuid4
 
 import numpy as np
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from engine.provenance import git_commit, libraries
-from features.atomic import flush, flush_tree
+from features.atomic import is_free, replaced_whole
 from features.domain import SegueError
 from features.npy import RETRAIN
+from features.sealed import FileEntry, file_entries, files_in, first_change, json_object
 from features.validation import in_one_line
 
 FORMAT_VERSION = 3
@@ -41,9 +37,6 @@ SUFFIXES = (".json", ".npy", ".safetensors", ".parquet", ".ann", ".txt")
 VERSION_LENGTH = 12
 CLOCK = "latency_ms"
 """Says how long something took, wherever it stands in a manifest."""
-BUFFER = 1 << 20
-
-
 Verify = Literal["full", "size"]
 
 
@@ -72,16 +65,6 @@ class Description(BaseModel):
     feature_names: tuple[str, ...]
     sources: dict[str, Source]
     metrics: dict[str, Any] = Field(default_factory=dict)
-
-
-class FileEntry(BaseModel):
-    """One file as it was when the artifact was written."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    sha256: str
-    size: int
-    """Bytes."""
 
 
 class Manifest(Description):
@@ -122,43 +105,44 @@ class ArtifactWriter:
     of an older one. An older artifact of that name is replaced; anything else of that name is a SegueError at once.
     """
 
+    folder: Path
+    """Where the new artifact's files go; there from the beginning of the block."""
+
     def __init__(self, path: Path) -> None:
         self.path = Path(os.path.abspath(path))
-        self.folder = self.path.with_name(f".{self.path.name}.{uuid4().hex[:8]}.tmp")
         self.manifest: Manifest | None = None
         self._description: Description | None = None
+        self._open = ExitStack()
 
     def __enter__(self) -> ArtifactWriter:
         _require_replaceable(self.path)
         try:
-            self.folder.mkdir(parents=True)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.folder = self._open.enter_context(replaced_whole(self.path))
+            self._open.push(self._seal)  # before the folder takes its name
         except OSError as error:
             raise SegueError(f"artifact {self.path}: expected a place to write to, found {error}. Choose another name.") from error
         return self
 
     def describe(self, description: Description) -> None:
-        """Says what the manifest will say; the last call before the block ends counts."""
+        """Sets what the manifest will say; the last call before the block ends counts."""
         self._description = description
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        try:
-            if kind is None:
-                self.manifest = self._seal()
-                _replace(self.folder, self.path)
-        finally:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        self._open.__exit__(kind, error, trace)
 
-    def _seal(self) -> Manifest:
+    def _seal(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is not None:
+            return
         if self._description is None:
             raise SegueError(f"artifact {self.path}: expected a description, found none. Call describe() before the block ends.")
         _require_replaceable(self.path)
         names = sorted(_names(self.folder))
         if MANIFEST in names:
             raise SegueError(f"artifact {self.path}: expected no {MANIFEST} before the block ends, found one. Describe it instead.")
-        manifest = _manifest(self._description, dict(zip(names, _entries(self.folder, names), strict=True)))
+        manifest = _manifest(self._description, file_entries(self.folder, names))
         (self.folder / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        flush_tree(self.folder)
-        return _parse(self.path, _read_manifest(self.folder))
+        self.manifest = _parse(self.path, _read_manifest(self.folder))
 
 
 def open_artifact(path: Path, verify: Verify = "full") -> Artifact:
@@ -187,7 +171,7 @@ def _manifest(description: Description, files: Mapping[str, FileEntry]) -> Manif
     content["git_commit"] = git_commit()
     content["libraries"] = libraries()
     content["files"] = {name: entry.model_dump() for name, entry in files.items()}
-    return Manifest.model_validate(content | {"created": datetime.now(UTC).replace(microsecond=0), "version": _version(content)})
+    return Manifest.model_validate(content | {"created": datetime.now(UTC).replace(microsecond=0), "version": version_of(content)})
 
 
 def _plain(value: object) -> object:
@@ -197,8 +181,8 @@ def _plain(value: object) -> object:
     raise TypeError(f"a value of type {type(value).__name__}")
 
 
-def _version(content: Mapping[str, Any]) -> str:
-    """Of everything that is said but `version` itself, the moment of writing and what a clock said."""
+def version_of(content: Mapping[str, Any]) -> str:
+    """The `version` of a manifest's content: a hash of all of it but `version` itself, `created`, and every measured time."""
     sealed = {key: _timeless(value) for key, value in content.items() if key not in ("version", "created")}
     return hashlib.sha256(json.dumps(sealed, sort_keys=True).encode()).hexdigest()[:VERSION_LENGTH]
 
@@ -214,11 +198,9 @@ def _parse(path: Path, raw: bytes) -> Manifest:
     """Format version first, so that a newer artifact is called newer and not full of unknown keys."""
     name = f"artifact {path}: {MANIFEST}"
     try:
-        content = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise SegueError(f"{name}: expected JSON, found {error}. {RETRAIN}") from error
-    if not isinstance(content, dict):
-        raise SegueError(f"{name}: expected an object, found a {type(content).__name__}. {RETRAIN}")
+        content = json_object(raw)
+    except ValueError as error:
+        raise SegueError(f"{name}: expected a JSON object, found {error}. {RETRAIN}") from error
     _require(f"{name}: format_version", FORMAT_VERSION, content.get("format_version"))
     try:
         manifest = Manifest.model_validate(content)
@@ -227,7 +209,7 @@ def _parse(path: Path, raw: bytes) -> Manifest:
         raise SegueError(f"{name}: expected the keys {expected} and no other, found {found}. {RETRAIN}") from error
     for file in manifest.files:
         _require_admitted(name, file)
-    _require(f"{name}: version", manifest.version, _version(content))
+    _require(f"{name}: version", manifest.version, version_of(content))
     return manifest
 
 
@@ -239,15 +221,12 @@ def _read_manifest(folder: Path) -> bytes:
 
 def _names(folder: Path) -> Iterator[str]:
     """Every file under `folder` by its relative name; a link, a device or a name that is not admitted is a SegueError."""
-    for parent, folders, files in os.walk(folder):
-        for entry in (Path(parent, name) for name in (*folders, *files)):
-            name, mode = entry.relative_to(folder).as_posix(), entry.lstat().st_mode
-            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-                raise SegueError(f"artifact {folder}: expected plain files and folders, found {name}, which is neither. {RETRAIN}")
-            if stat.S_ISREG(mode):
-                if name != MANIFEST:
-                    _require_admitted(f"artifact {folder}", name)
-                yield name
+    for name, plain in files_in(folder):
+        if not plain:
+            raise SegueError(f"artifact {folder}: expected plain files and folders, found {name}, which is neither. {RETRAIN}")
+        if name != MANIFEST:
+            _require_admitted(f"artifact {folder}", name)
+        yield name
 
 
 def _require_admitted(where: str, name: str) -> None:
@@ -265,12 +244,10 @@ def _require_listed(path: Path, listed: set[str], present: set[str]) -> None:
 
 
 def _require_unchanged(path: Path, folder: Path, files: Mapping[str, FileEntry], verify: Verify) -> None:
-    """Sizes first: they cost nothing, and a file cut short is the usual damage."""
-    for name, entry in files.items():
-        _require(f"artifact {path}: size of {name} in bytes", entry.size, (folder / name).stat().st_size)
-    if verify != "size":
-        for (name, entry), found in zip(files.items(), _entries(folder, files), strict=True):
-            _require(f"artifact {path}: sha256 of {name}", entry.sha256, found.sha256)
+    change = first_change(folder, files, files if verify == "full" else ())
+    if change is not None:
+        what = f"size of {change.name} in bytes" if change.what == "size" else f"sha256 of {change.name}"
+        _require(f"artifact {path}: {what}", change.expected, change.found)
 
 
 def _require(what: str, expected: object, found: object) -> None:
@@ -278,59 +255,19 @@ def _require(what: str, expected: object, found: object) -> None:
         raise SegueError(f"{what}: expected {expected}, found {found!r}. {RETRAIN}")
 
 
-def _entries(folder: Path, names: Iterable[str]) -> list[FileEntry]:
-    """Hashed side by side: hashing lets go of the interpreter's lock."""
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        return list(pool.map(_entry, (folder / name for name in names)))
-
-
-def _entry(path: Path) -> FileEntry:
-    digest, size, buffer = hashlib.sha256(), 0, memoryview(bytearray(BUFFER))
-    with path.open("rb", buffering=0) as file:
-        while count := file.readinto(buffer):
-            digest.update(buffer[:count])
-            size += count
-    return FileEntry(sha256=digest.hexdigest(), size=size)
-
-
 def _require_replaceable(path: Path) -> None:
     """Nothing there, an empty folder, or an artifact of any format version."""
-    if not os.path.lexists(path):
+    if is_free(path):
         return
     if path.is_symlink() or not path.is_dir():
         raise SegueError(f"{path}: expected a new name or an older artifact, found a file or a link. Choose another name.")
-    names = sorted(entry.name for entry in path.iterdir())
-    if names and not _is_artifact(path):
-        found = f"a folder with {', '.join(names[:5])}"
+    if not _is_artifact(path):
+        found = f"a folder with {', '.join(sorted(entry.name for entry in path.iterdir())[:5])}"
         raise SegueError(f"{path}: expected a new name or an older artifact, found {found}. Choose another name.")
 
 
 def _is_artifact(path: Path) -> bool:
     try:
-        content = json.loads((path / MANIFEST).read_bytes())
-    except (OSError, ValueError, RecursionError):
+        return {"format_version", "version", "files"} <= json_object((path / MANIFEST).read_bytes()).keys()
+    except (OSError, ValueError):
         return False
-    return isinstance(content, dict) and {"format_version", "version", "files"} <= content.keys()
-
-
-def _replace(new: Path, path: Path) -> None:
-    """`new` takes the name `path` in one step; an older artifact ends up under the temporary name, for the caller to remove."""
-    if not path.exists() or not any(path.iterdir()):
-        new.rename(path)
-    elif not _exchange(new, path):  # no such call here: for a moment nothing has the name
-        older = new.with_suffix(".old")
-        path.rename(older)
-        try:
-            new.rename(path)
-        except OSError:
-            older.rename(path)
-            raise
-        older.rename(new)
-    flush(path.parent)
-
-
-def _exchange(one: Path, other: Path) -> bool:
-    """Linux's renameat2 with RENAME_EXCHANGE: both names swap atomically. False where system or file system cannot."""
-    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
-    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
-    return renameat2 is not None and bool(renameat2(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0)

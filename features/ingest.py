@@ -18,19 +18,10 @@ from pathlib import Path
 
 import polars as pl
 
-from features.dataset import (
-    CATALOG_FILE,
-    INTERACTIONS_FOLDER,
-    MANIFEST_FILE,
-    PLAYLISTS_FILE,
-    VOCABULARY_FILE,
-    DatasetManifest,
-    file_facts,
-    fingerprint_of,
-    is_dataset,
-    replaced_whole,
-)
+from features.atomic import is_free, replaced_whole
+from features.dataset import CATALOG_FILE, PLAYLISTS_FILE, VOCABULARY_FILE
 from features.domain import SegueError
+from features.manifest import INTERACTIONS_FOLDER, MANIFEST_FILE, DatasetManifest, file_facts, fingerprint_of, is_dataset
 from features.processes import cores, done_by_processes
 from features.progress import Progress, silent
 from features.readers import KNOWN_FROM_PLAYLISTS, Piece, pieces, read_tracks
@@ -92,7 +83,7 @@ def ingest(
     `processes` (by default one per core, fewer for little data), which change nothing in what is written. SegueError for a bad
     source, a playlist id that occurs twice, a tracks file that fits no track, and when there is no track at all.
     """
-    if out.exists() and not is_dataset(out) and not (out.is_dir() and not any(out.iterdir())):
+    if not is_dataset(out) and not is_free(out):
         raise SegueError(f"{out}: expected a dataset to replace, or nothing, found something else. Choose another --out")
     _refuse_same_file([*sources, *challenges])
     with replaced_whole(out) as folder:

@@ -25,7 +25,7 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from features.dataset import replaced_whole
+from features.atomic import replaced_whole
 from features.domain import SegueError
 from features.processes import cores, done_by_processes
 from features.progress import Progress, silent

@@ -21,8 +21,9 @@ from engine.train.job import TrainingJob
 from engine.train.run_store import storage_of
 from engine.train.storage import Storage
 from engine.train.warm_start import PreviousModel
-from features.dataset import os_errors, read_manifest
+from features.atomic import os_errors
 from features.domain import SegueError
+from features.manifest import read_manifest
 from features.processes import cores
 from features.progress import Progress
 

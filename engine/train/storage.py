@@ -25,9 +25,8 @@ from uuid import uuid4
 
 import pyarrow
 from pyarrow import fs
-from safetensors import SafetensorError
 
-from features.dataset import os_errors, replaced_whole
+from features.atomic import os_errors, replaced_whole
 from features.domain import SegueError
 
 URI = re.compile(r"[a-z][a-z0-9+.-]*://")
@@ -93,10 +92,8 @@ class Local:
     def has(self, name: str) -> bool:
         return self.path(name).is_dir()
 
-    @contextmanager
-    def keep(self, name: str, *, durable: bool = True) -> Iterator[Path]:
-        with replaced_whole(self.path(name), durable=durable) as folder, _safetensors_errors(folder):
-            yield folder
+    def keep(self, name: str, *, durable: bool = True) -> AbstractContextManager[Path]:
+        return replaced_whole(self.path(name), durable=durable)
 
     def path(self, name: str) -> Path:
         return self.folder / name
@@ -182,7 +179,7 @@ class Remote:
         made = self._copies / version
         made.mkdir()
         try:
-            with os_errors(made), _safetensors_errors(made):
+            with os_errors(made):
                 yield made
             self._upload(made, name, version)
         except BaseException:
@@ -317,16 +314,6 @@ def _bytes_in(folder: Path) -> int:
 
 def _sizes(folder: Path) -> dict[str, int]:
     return {file.relative_to(folder).as_posix(): file.stat().st_size for file in sorted(folder.rglob("*")) if file.is_file()}
-
-
-@contextmanager
-def _safetensors_errors(folder: Path) -> Iterator[None]:
-    """Safetensors reports a full disk in words alone; here it is the system's error again."""
-    try:
-        yield
-    except SafetensorError as error:
-        refused = re.search(r"\(os error (\d+)\)", str(error))
-        raise (OSError(int(refused[1]), os.strerror(int(refused[1])), str(folder)) if refused else error) from error
 
 
 @contextmanager

@@ -47,13 +47,19 @@ class LambdaMartRecipe(Settings):
     num_iterations: int = Field(500, ge=1)
     """One tree each."""
     num_leaves: int = Field(31, ge=2)
+    """Leaves of a tree, at most."""
     learning_rate: float = Field(0.04, gt=0)
+    """How much each tree counts."""
     min_data_in_leaf: int = Field(50, ge=1)
+    """Examples in a leaf, at least."""
     feature_fraction: float = Field(0.7, gt=0, le=1)
+    """Share of the features that each tree may use."""
     bagging_fraction: float = Field(0.8, gt=0, le=1)
+    """Share of the examples that each tree learns from."""
     lambdarank_truncation_level: int = Field(300, ge=1)
     """Pairs are compared where one of the two stands in the first so many."""
     max_bin: int = Field(127, ge=2)
+    """Different values of a feature, at most, after they are binned."""
     checkpoint_every: int = Field(50, ge=1)
     """Trees between two checkpoints, from which an interrupted run resumes; after each, rows and features are drawn from new seeds."""
 

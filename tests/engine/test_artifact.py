@@ -17,8 +17,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine import artifact as module
-from engine.artifact import MANIFEST, Artifact, ArtifactWriter, Description, Source, open_artifact
+from engine.artifact import MANIFEST, Artifact, ArtifactWriter, Description, Source, open_artifact, version_of
+from features import atomic
 from features.domain import SegueError
 from features.npy import load_array, save_array
 
@@ -83,7 +83,7 @@ def change_manifest(path: Path, change: Callable[[dict[str, Any]], object]) -> N
 
 def reseal(content: dict[str, Any]) -> None:
     """What somebody would do who forges a manifest on purpose."""
-    content["version"] = module._version(content)
+    content["version"] = version_of(content)
 
 
 @pytest.fixture
@@ -192,20 +192,10 @@ def test_a_newer_artifact_replaces_an_older_one_of_any_format(path: Path) -> Non
 
 
 def test_replacing_works_where_names_cannot_be_exchanged(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_exchange", lambda one, other: False)
+    monkeypatch.setattr(atomic, "exchange", lambda one, other: False)
     write(path, files={"ranker.txt": b"newer"})
     assert set(open_artifact(path).manifest.files) == {"ranker.txt"}
     assert [one.name for one in path.parent.iterdir()] == ["model"]
-
-
-def test_names_are_exchanged_at_once_where_the_system_can(tmp_path: Path) -> None:
-    for name in ("one", "other"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / f"was {name}").touch()
-    if module._exchange(tmp_path / "one", tmp_path / "other"):
-        assert (tmp_path / "one" / "was other").exists()
-        assert (tmp_path / "other" / "was one").exists()
-    assert not module._exchange(tmp_path / "one", tmp_path / "nowhere")
 
 
 def test_an_empty_folder_may_be_written_into(tmp_path: Path) -> None:
@@ -304,7 +294,8 @@ def test_one_altered_byte_of_the_manifest_is_refused_or_says_the_same(tmp_path: 
         write(path)
         shutil.copy(path / MANIFEST, tmp_path / MANIFEST)
     whole = (tmp_path / MANIFEST).read_bytes()
-    manifest = module._parse(path, whole)
+    (path / MANIFEST).write_bytes(whole)
+    manifest = open_artifact(path).manifest
     place = data.draw(st.integers(0, len(whole) - 1))
     (path / MANIFEST).write_bytes(whole[:place] + bytes([data.draw(st.integers(0, 255))]) + whole[place + 1 :])
     found = attempt(lambda: open_artifact(path).manifest)

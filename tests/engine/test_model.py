@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from engine import artifact as artifact_module
-from engine.artifact import MANIFEST, open_artifact
+from engine.artifact import MANIFEST, open_artifact, version_of
 from engine.cli import describe
 from engine.model import (
     KnownPlaylists,
@@ -28,6 +27,7 @@ from engine.model import (
     source_names,
 )
 from features.domain import Queries, Query, SegueError
+from features.sealed import file_entries
 from stages.rank.lambdamart import LambdaMartRecipe
 from stages.retrieve.als import AlsRecipe
 from stages.retrieve.catalogue import RelatedRecipe
@@ -86,15 +86,14 @@ def change_manifest(path: Path, change: Callable[[dict[str, Any]], object]) -> N
     """The change, and a seal that fits it: as somebody would who knows how."""
     content = json.loads((path / MANIFEST).read_text())
     change(content)
-    content["version"] = artifact_module._version(content)
+    content["version"] = version_of(content)
     (path / MANIFEST).write_text(json.dumps(content))
 
 
 def reseal(path: Path) -> None:
     """The manifest is made to fit whatever the files are now."""
-    names = [name for name in files_of(path) if name != MANIFEST]
-    entries = artifact_module._entries(path, names)
-    change_manifest(path, lambda content: content.update(files={n: e.model_dump() for n, e in zip(names, entries, strict=True)}))
+    entries = file_entries(path, [name for name in files_of(path) if name != MANIFEST])
+    change_manifest(path, lambda content: content.update(files={name: entry.model_dump() for name, entry in entries.items()}))
 
 
 def in_old_names(config: dict[str, Any]) -> dict[str, Any]:

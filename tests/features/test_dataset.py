@@ -11,9 +11,11 @@ import polars as pl
 import pytest
 
 from features import ingest as ingest_module
-from features.dataset import Dataset, figures, file_facts, fingerprint_of
+from features.dataset import Dataset
+from features.describe import figures
 from features.domain import SegueError
 from features.ingest import ingest
+from features.manifest import file_facts, fingerprint_of
 
 
 @pytest.fixture

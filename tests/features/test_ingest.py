@@ -11,10 +11,12 @@ from typing import Any
 import polars as pl
 import pytest
 
+from features import atomic
 from features import ingest as module
-from features.dataset import MANIFEST_FILE, Dataset
+from features.dataset import Dataset
 from features.domain import NO_TRACK, SegueError
 from features.ingest import ingest
+from features.manifest import MANIFEST_FILE
 from features.readers import pieces
 from tests.features.conftest import playlist, slice_text
 
@@ -283,6 +285,7 @@ def test_a_failed_rename_puts_the_old_dataset_back(slice_file: Path, tmp_path: P
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", refuses_the_new)
+    monkeypatch.setattr(atomic, "exchange", lambda one, other: False)
     with pytest.raises(PermissionError, match="Permission denied"):
         ingest([slice_file], tmp_path / "d")
     assert Dataset.open(tmp_path / "d").fingerprint == before

@@ -41,6 +41,7 @@ class AlsRecipe(Recipe):
 
     kind: Literal["als"] = "als"
     factors: int = Field(128, ge=1, le=4096)
+    """Dimensions of the vectors."""
     alpha: float = Field(100.0, gt=0)
     """alpha of the loss: how much more one play weighs than its absence."""
     regularization: float = Field(0.01, ge=0)
@@ -54,6 +55,7 @@ class AlsRecipe(Recipe):
     iterations: int = Field(12, ge=1)
     """Sweeps: each solves for all playlists, then for all tracks."""
     cg_steps: int = Field(2, ge=1)
+    """Steps of conjugate gradients for each row and half sweep."""
     index: IndexRecipe = IndexRecipe()
 
     def fold_in(self, gram: Floats, columns: Floats, plays: Floats, num_columns: int) -> Floats:

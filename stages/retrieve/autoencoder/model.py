@@ -39,9 +39,11 @@ class AutoencoderRecipe(Recipe):
 
     kind: Literal["autoencoder"] = "autoencoder"
     variant: Literal["regular", "variational"] = "variational"
+    """With noise and KL term, or without."""
     content: bool = False
     """Hybrid: the content of the tracks joins encoder and decoder."""
     dim: int = Field(128, ge=1, le=4096)
+    """Dimensions of the vectors."""
     epochs: int = Field(6, ge=1)
     batch_size: int = Field(256, ge=1)
     learning_rate: float = Field(0.005, gt=0)

@@ -36,6 +36,7 @@ class RelatedRecipe(Recipe):
     als: AlsRecipe = AlsRecipe(factors=64, alpha=30, iterations=10)
     """Its index is not used."""
     popularity: float = Field(0.25, ge=0)
+    """A track's vector is its artist's times (1 + playlists) to this power."""
     index: IndexRecipe = IndexRecipe()
 
     def open(self, folder: Path, num_tracks: int) -> Related:

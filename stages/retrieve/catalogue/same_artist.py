@@ -33,6 +33,7 @@ class ArtistRecipe(Recipe):
 
     kind: Literal["artist"] = "artist"
     tracks_per_artist: int = Field(200, ge=1)
+    """Of each artist so many tracks are proposed at most, the most popular ones."""
 
     def open(self, folder: Path, num_tracks: int) -> MoreOfTheSame:
         return MoreOfTheSame.open(self.kind, folder, num_tracks)
@@ -43,6 +44,7 @@ class AlbumRecipe(Recipe):
 
     kind: Literal["album"] = "album"
     tracks_per_album: int = Field(100, ge=1)
+    """Of each album so many tracks are proposed at most, the most popular ones."""
 
     def open(self, folder: Path, num_tracks: int) -> MoreOfTheSame:
         return MoreOfTheSame.open(self.kind, folder, num_tracks)

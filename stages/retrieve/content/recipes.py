@@ -21,7 +21,7 @@ Group = Literal["artist", "genre", "audio", "duration", "popularity", "year", "e
 
 
 class GroupWeights(Settings):
-    """The standard deviation each group of columns gets; 0 leaves the group out. Chosen on masked playlists: see DESIGN.md."""
+    """The standard deviation each group of columns gets; 0 leaves the group out. Chosen on masked playlists: see docs/log.md."""
 
     artist: float = Field(1.0, ge=0)
     genre: float = Field(0.1, ge=0)
@@ -59,10 +59,12 @@ class ContractiveRecipe(Recipe):
     dim: int = Field(32, ge=1, le=1024)
     """Units in each hidden layer."""
     hidden_layers: int = Field(1, ge=1, le=10)
+    """Hidden layers of the encoder."""
     epochs: int = Field(10, ge=1)
     batch_size: int = Field(256, ge=1)
     learning_rate: float = Field(0.001, gt=0)
     jacobian_weight: float = Field(1e-4, ge=0)
+    """Weight of the contractive penalty, the squared norm of the encoder's Jacobian."""
     index: IndexRecipe = IndexRecipe()
 
     def open(self, folder: Path, num_tracks: int) -> Content:
@@ -74,8 +76,11 @@ class TransformerRecipe(Recipe):
 
     kind: Literal["transformer"] = "transformer"
     dim: int = Field(32, ge=1, le=1024)
+    """Dimensions of a token and of a track's vector."""
     layers: int = Field(2, ge=1, le=12)
+    """Encoder layers."""
     heads: int = Field(4, ge=1)
+    """Attention heads; must divide `dim`."""
     masked: float = Field(0.25, ge=0, lt=1)
     """Share of a track's features hidden from the encoder in training."""
     epochs: int = Field(10, ge=1)

@@ -46,6 +46,7 @@ class FactorizationRecipe(Recipe):
 
     kind: Literal["factorization"] = "factorization"
     factors: int = Field(64, ge=1, le=4096)
+    """Dimensions of the vectors."""
     epochs: int = Field(6, ge=1)
     batch_size: int = Field(256, ge=1)
     learning_rate: float = Field(0.005, gt=0)

@@ -25,6 +25,7 @@ class GraphRecipe(Recipe):
 
     kind: Literal["graph"] = "graph"
     neighbours: int = Field(300, ge=1)
+    """Similar tracks that are stored for each track."""
     playlist_exponent: float = Field(1.0, ge=0)
     """p: how much less a playlist says the longer it is."""
     seed_exponent: float = Field(0.6, ge=0)
@@ -43,7 +44,9 @@ class SlimRecipe(Recipe):
 
     kind: Literal["slim"] = "slim"
     neighbours: int = Field(100, ge=1)
+    """Similar tracks that each track is regressed on."""
     ridge: float = Field(20.0, gt=0)
+    """Regularisation of the regression."""
     shrinkage: float = Field(0.5, ge=0)
     """Ridge in proportion to the playlists that hold the neighbour, the same as dropping it out of that share of them."""
     least_playlists: int = Field(3, ge=1)

@@ -26,7 +26,9 @@ class NeighboursRecipe(Recipe):
 
     kind: Literal["neighbours"] = "neighbours"
     neighbours: int = Field(300, ge=1)
+    """Similar playlists that vote."""
     sharpness: float = Field(1.5, gt=0)
+    """Power of the similarity in a vote: the larger, the more the nearest playlists count."""
 
     def open(self, folder: Path, num_tracks: int) -> Neighbours:
         return Neighbours(Voters.open(folder, num_tracks, num_tracks, self.neighbours, self.sharpness))

@@ -42,11 +42,15 @@ class TitleRecipe(Recipe):
 
     kind: Literal["title"] = "title"
     shortest: int = Field(2, ge=1)
+    """Characters of the shortest n-grams of a title."""
     longest: int = Field(4, ge=1, le=10)
+    """Characters of the longest n-grams of a title."""
     neighbours: int = Field(400, ge=1)
+    """Playlists with a similar title that vote."""
     sharpness: float = Field(1.0, gt=0)
+    """Power of the similarity in a vote: the larger, the more the nearest titles count."""
     tracks_of_artist: int = Field(30, ge=0)
-    """An artist's name counts as the title of a playlist of so many of the artist's most held tracks; 0 leaves artists out."""
+    """An artist's name counts as the title of a playlist of so many of the artist's most popular tracks; 0 leaves artists out."""
     least_entries_of_artist: int = Field(20, ge=1)
     """Artists whose so many tracks have fewer entries than this are left out."""
 

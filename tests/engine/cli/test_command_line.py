@@ -94,6 +94,7 @@ def small(tmp_path: Path) -> Path:
     return tmp_path / "small.yaml"
 
 
+@pytest.mark.slow
 def test_train_evaluate_recommend(segue: Segue, world: Path, small: Path, tmp_path: Path) -> None:
     artifact, submission, report = tmp_path / "artifact", tmp_path / "s.csv", tmp_path / "report.json"
     code, out, err = segue("train", world / "dataset", "--out", artifact, "--config", small, "--workers", 0)

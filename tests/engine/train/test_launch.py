@@ -33,8 +33,9 @@ from engine.train.progress import MOST_WAITING, RemoteReport, ReportQueue
 from engine.train.run_store import storage_of
 from engine.train.storage import Storage
 from engine.train.warm_start import PreviousModel
-from features.dataset import Dataset, read_manifest
+from features.dataset import Dataset
 from features.domain import Queries, Query, SegueError
+from features.manifest import read_manifest
 from features.progress import silent
 from stages import parallel
 from stages.rank.lambdamart import LambdaMart, LambdaMartRecipe

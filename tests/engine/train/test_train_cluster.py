@@ -27,6 +27,8 @@ from features.domain import Queries, SegueError
 from stages.retrieve.als.model import AlsRecipe
 from tests.engine.training import CONFIG, DIVERGED, DIVERGES, Heard, make_dataset, ranker_text
 
+pytestmark = pytest.mark.cluster
+
 Trained = tuple[Manifest, Path, Heard]
 ROOT = Path(__file__).parents[3]
 TOO_LONG_S = 280

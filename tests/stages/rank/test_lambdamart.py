@@ -178,6 +178,7 @@ def test_where_there_is_nothing_to_split_on_trees_are_leaves() -> None:
     assert not ranker.score(alike.features).any()
 
 
+@pytest.mark.slow
 def test_two_processes_grow_the_same_trees_and_go_on_together(tmp_path: Path) -> None:
     def texts(*cut_off_after: int) -> list[str]:
         folder = tmp_path / str(len(cut_off_after))
