@@ -28,6 +28,7 @@ from scipy.linalg.lapack import dposv
 
 from features.domain import Floats, Offsets, Queries, Retrieved
 from features.npy import load_array, save_array
+from features.ragged import Ragged
 from stages.retrieve.index.protocol import Index
 from stages.retrieve.index.recipe import IndexRecipe
 from stages.retrieve.recipe import Recipe
@@ -126,11 +127,10 @@ class Als:
     def query_vectors(self, queries: Queries) -> Floats:
         """(q, width) the least-squares playlist vector of each query's seeds, in closed form; zeros without seeds."""
         vectors = np.zeros((len(queries), self.recipe.width), np.float32)
-        plays = self.recipe.recency(queries.offsets)
+        plays = Ragged(self.recipe.recency(queries.seeds.offsets), queries.seeds.offsets)
         for i in np.flatnonzero(queries.seed_counts()).tolist():
-            own = slice(queries.offsets[i], queries.offsets[i + 1])
-            seeds = self.track_vectors[queries.seeds[own]]
-            vectors[i] = self.recipe.fold_in(self.gram, seeds, plays[own], len(self.track_vectors))
+            seeds = self.track_vectors[queries.seeds_of(i)]
+            vectors[i] = self.recipe.fold_in(self.gram, seeds, plays.row(i), len(self.track_vectors))
         return vectors
 
     def retrieve(self, queries: Queries, n: int) -> Retrieved:
