@@ -159,7 +159,8 @@ class Candidates:
         return len(self.offsets) - 1
 
     def __repr__(self) -> str:
-        return f"Candidates({counted(len(self), 'query')}, {counted(len(self.tracks), 'candidate')} of {', '.join(self.sources) or 'no source'})"
+        counts = f"{counted(len(self), 'query')}, {counted(len(self.tracks), 'candidate')}"
+        return f"Candidates({counts} of {', '.join(self.sources) or 'no source'})"
 
     def counts(self) -> Offsets:
         """(q,)"""
