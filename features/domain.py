@@ -28,6 +28,12 @@ class SegueError(Exception):
     """Something a person can mend: one line that says what is wrong, what was expected and what was found."""
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 query`, `2,000 queries`."""
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"
+
+
 class TrackIds(Protocol):
     """What knows the outside ids of tracks: a `features.vocabulary.Vocabulary`."""
 
@@ -49,7 +55,7 @@ class Query:
     """Tracks that must not be recommended; the seeds are always excluded besides."""
 
     def __repr__(self) -> str:
-        return f"Query({len(self.seeds)} seeds, title {self.title!r}, {len(self.exclude)} excluded)"
+        return f"Query({counted(len(self.seeds), 'seed')}, title {self.title!r}, {len(self.exclude):,} excluded)"
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,7 @@ class Queries:
         return len(self.titles)
 
     def __repr__(self) -> str:
-        return f"Queries({len(self)} queries, {len(self.seeds.values)} seeds)"
+        return f"Queries({counted(len(self), 'query')}, {counted(len(self.seeds.values), 'seed')})"
 
     def __getitem__(self, i: int) -> Query:
         return Query(self.seeds.row(i), self.titles[i], self.exclude.row(i))
@@ -179,7 +185,8 @@ class Candidates:
         return len(self.offsets) - 1
 
     def __repr__(self) -> str:
-        return f"Candidates({len(self)} queries, {len(self.tracks)} candidates of {', '.join(self.sources) or 'no source'})"
+        counts = f"{counted(len(self), 'query')}, {counted(len(self.tracks), 'candidate')}"
+        return f"Candidates({counts} of {', '.join(self.sources) or 'no source'})"
 
     def counts(self) -> Offsets:
         """(q,)"""
@@ -225,7 +232,7 @@ class Qrels:
         return len(self.relevant)
 
     def __repr__(self) -> str:
-        return f"Qrels({len(self)} queries, {len(self.relevant.values)} relevant tracks)"
+        return f"Qrels({counted(len(self), 'query')}, {counted(len(self.relevant.values), 'relevant track')})"
 
     def of_query(self, i: int) -> Ints:
         return self.relevant.row(i)
@@ -236,4 +243,4 @@ class Qrels:
 
 
 def _shape(tracks: Ints) -> str:
-    return f"{tracks.shape[0]} queries, up to {tracks.shape[1]} tracks each"
+    return f"{counted(tracks.shape[0], 'query')}, up to {counted(tracks.shape[1], 'track')} each"

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 import scipy.sparse as sp
 
-from features.domain import Floats, Ints, Offsets
+from features.domain import Floats, Ints, Offsets, counted
 from features.npy import read_only
 from features.ragged import Ragged, offsets_of
 from features.schema import PLAYLIST_INDEX, PLAYS, TRACK_INDEX
@@ -35,6 +35,10 @@ class Interactions:
     def __post_init__(self) -> None:
         if not len(self.followers):
             object.__setattr__(self, "followers", np.zeros(len(self.titles), np.int32))
+
+    def __repr__(self) -> str:
+        counts = ((self.num_playlists, "playlist"), (self.num_tracks, "track"), (len(self.tracks), "entry"))
+        return f"Interactions({', '.join(counted(*one) for one in counts)})"
 
     @classmethod
     def from_parts(
