@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -82,6 +83,29 @@ class Queries:
         return Queries.of(self[i] for i in range(start, min(stop, len(self))))
 
 
+class TrackIds(Protocol):
+    """Turns track indices into outside strings; a `features.vocabulary.Vocabulary`."""
+
+    def ids(self, indices: Ints, /) -> list[str]: ...
+
+
+@dataclass(frozen=True)
+class TrackList:
+    """What one source proposes for one query: tracks, best first, without padding."""
+
+    tracks: Ints
+    """(n,)"""
+    scores: Floats
+    """(n,)"""
+
+    def __len__(self) -> int:
+        return len(self.tracks)
+
+    def named(self, vocabulary: TrackIds) -> list[tuple[str, float]]:
+        """(track_id, score) of each track."""
+        return list(zip(vocabulary.ids(self.tracks), self.scores.tolist(), strict=True))
+
+
 @dataclass(frozen=True)
 class Retrieved:
     """What one source proposes: `(q, n)` tracks, best first, padded with NO_TRACK where it has no more.
@@ -96,8 +120,21 @@ class Retrieved:
 
     def part(self, start: int, stop: int) -> Retrieved:
         """What is proposed for the queries `start` to `stop`."""
-        vectors = None if self.query_vectors is None else self.query_vectors[start:stop]
-        return Retrieved(self.tracks[start:stop], self.scores[start:stop], vectors)
+        return self.take(slice(start, stop))
+
+    def take(self, rows: slice | Sequence[int]) -> Retrieved:
+        """What is proposed for the queries `rows`, in that order."""
+        vectors = None if self.query_vectors is None else self.query_vectors[rows]
+        return Retrieved(self.tracks[rows], self.scores[rows], vectors)
+
+    def of_query(self, i: int) -> TrackList:
+        """What is proposed for query `i`, without padding."""
+        proposed = self.tracks[i] != NO_TRACK
+        return TrackList(self.tracks[i][proposed], self.scores[i][proposed])
+
+    def named(self, vocabulary: TrackIds) -> list[list[tuple[str, float]]]:
+        """For each query (track_id, score) of each track, without padding."""
+        return [self.of_query(i).named(vocabulary) for i in range(len(self.tracks))]
 
 
 @dataclass(frozen=True)

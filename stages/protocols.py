@@ -40,13 +40,6 @@ class Retriever(Protocol):
         ...
 
 
-class NoSpace:
-    """Of a source whose scores are no inner products."""
-
-    track_vectors: None = None
-    track_biases: None = None
-
-
 def require_finite(name: str, values: np.ndarray) -> np.ndarray:
     """A model that diverged must not be saved: NaN and infinity are an error here, not an odd answer later."""
     if not np.isfinite(values).all():

@@ -26,12 +26,12 @@ import numpy as np
 from pydantic import Field
 from scipy.linalg.lapack import dposv
 
-from features.domain import Floats, Offsets, Queries, Retrieved
+from features.domain import Floats, Ints, Offsets
 from features.npy import load_array, save_array
-from stages.retrieve.index.protocol import Index
 from stages.retrieve.index.recipe import IndexRecipe
 from stages.retrieve.recipe import Recipe
-from stages.retrieve.vectors import open_vectors, save_vectors
+from stages.retrieve.source import VectorSource
+from stages.retrieve.vectors import open_vectors
 
 
 class AlsRecipe(Recipe):
@@ -76,7 +76,7 @@ class AlsRecipe(Recipe):
     def open(self, folder: Path, num_tracks: int) -> Als:
         vectors = open_vectors(folder, (num_tracks, self.width))
         gram = load_array(folder / "gram.npy", dtype=np.float32, shape=(self.width, self.width))
-        return Als(self, vectors, gram, self.index.open(folder, vectors))
+        return Als(self, vectors, self.index.open(folder, vectors), gram)
 
     @property
     def width(self) -> int:
@@ -112,37 +112,30 @@ def _solved(system: Floats, target: np.ndarray) -> Floats:
     return np.linalg.solve(system, target) if failed else solved.astype(np.float32)
 
 
-@dataclass(frozen=True)
-class Als:
+@dataclass(frozen=True, repr=False)
+class Als(VectorSource):
     """Trained: track vectors, their Gram matrix and an index over the tracks that some playlist holds."""
 
     recipe: AlsRecipe
-    track_vectors: Floats
-    """(num_tracks, width)"""
     gram: Floats
     """(width, width) sum over all tracks of y y'."""
-    index: Index
 
     @property
     def track_biases(self) -> Floats | None:
-        """(num_tracks,) what a track gains with every playlist; None without biases."""
         return self.track_vectors[:, self.recipe.factors] if self.recipe.biases else None
 
-    def query_vectors(self, queries: Queries) -> Floats:
-        """(q, width) the least-squares playlist vector of each query's seeds, in closed form; zeros without seeds."""
-        vectors = np.zeros((len(queries), self.recipe.width), np.float32)
-        plays = self.recipe.recency(queries.offsets)
-        for i in np.flatnonzero(queries.seed_counts()).tolist():
-            own = slice(queries.offsets[i], queries.offsets[i + 1])
-            seeds = self.track_vectors[queries.seeds[own]]
-            vectors[i] = self.recipe.fold_in(self.gram, seeds, plays[own], len(self.track_vectors))
-        return vectors
+    def query_vector(self, seeds: Ints) -> Floats:
+        """The least-squares vector of a playlist of `seeds`, in closed form."""
+        plays = self.recipe.recency(np.array([0, len(seeds)]))
+        return self.recipe.fold_in(self.gram, self.track_vectors[seeds], plays, len(self.track_vectors))
 
-    def retrieve(self, queries: Queries, n: int) -> Retrieved:
-        return self.index.search(self.query_vectors(queries), queries, n)
-
-    def save(self, folder: Path) -> dict[str, Any]:
-        save_vectors(folder, self.track_vectors)
+    def save_parts(self, folder: Path) -> None:
         save_array(folder / "gram.npy", self.gram)
+
+    def facts(self) -> dict[str, Any]:
         bias = {"bias_coordinate": self.recipe.factors} if self.recipe.biases else {}
-        return {"kind": "als", "dimension": self.recipe.width, "metric": "inner product", **bias, **self.index.save(folder)}
+        return {"kind": "als", "dimension": self.recipe.width, "metric": "inner product", **bias}
+
+    @property
+    def dimensions(self) -> str:
+        return f"{self.recipe.factors} factors"

@@ -23,6 +23,7 @@ from features.domain import Floats
 from features.interactions import Interactions
 from features.npy import read_only
 from features.progress import Progress
+from features.ragged import offsets_of
 from stages import parallel
 from stages.protocols import require_finite
 from stages.resume import FROM_SCRATCH, Checkpoint, TrainingContext
@@ -48,7 +49,7 @@ def fit_als(recipe: AlsRecipe, data: TrainingData, report: Progress) -> Als:
     start = older.of_tracks(older.source_of(Als).track_vectors) if older else None
     found = factorize(recipe, partial(_plays, recipe, interactions), shape, data.seed, report, data.past, start)
     vectors = require_finite("als track vectors", found)
-    als = Als(recipe, vectors, vectors.T @ vectors, recipe.index.build(vectors, data.tracks_in_playlists, data.seed))
+    als = Als(recipe, vectors, recipe.index.build(vectors, data.tracks_in_playlists, data.seed), vectors.T @ vectors)
     return with_chosen_index(als, recipe.index, data)
 
 
@@ -160,7 +161,7 @@ def _turn(vectors: torch.Tensor, axes: torch.Tensor) -> None:
 def _columns_by_cost(plays: sp.csr_matrix) -> np.ndarray:
     """(workers + 1,) bounds of the columns' shards: of equal work, for most entries are of the few columns that come first."""
     counts = parallel.all_reduce_sum(torch.from_numpy(np.bincount(plays.indices, minlength=plays.shape[1])))
-    return _cuts(np.append(0, np.cumsum(counts.numpy())), parallel.num_workers())
+    return _cuts(offsets_of(counts.numpy()), parallel.num_workers())
 
 
 def _cuts(before: np.ndarray, count: int) -> np.ndarray:
@@ -186,7 +187,7 @@ def _columns_of_shard(plays: sp.csr_matrix, bounds: np.ndarray) -> sp.csr_matrix
     )
     lengths = parallel.all_gather(torch.tensor([plays.shape[0]])).tolist()
     received = [
-        sp.csr_matrix((values.numpy(), places.numpy(), np.concatenate([[0], np.cumsum(count.numpy())])), shape=(len(count), length))
+        sp.csr_matrix((values.numpy(), places.numpy(), offsets_of(count.numpy())), shape=(len(count), length))
         for count, places, values, length in zip(counts, indices, data, lengths, strict=True)
     ]
     return sp.hstack(received, format="csr")

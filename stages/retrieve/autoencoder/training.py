@@ -36,7 +36,7 @@ def fit_autoencoder(recipe: AutoencoderRecipe, data: TrainingData, report: Progr
         report("autoencoder", (epoch + 1) / recipe.epochs, {"loss": trainer.epoch(epoch, random)})
     vectors, needed = require_finite("autoencoder track vectors", trainer.track_vectors()), layer_shapes(recipe)
     layers = {name: tensor.numpy().copy() for name, tensor in trainer.network.state_dict().items() if name in needed}
-    trained = Autoencoder(recipe, vectors, layers, recipe.index.build(vectors, data.tracks_in_playlists, data.seed))
+    trained = Autoencoder(recipe, vectors, recipe.index.build(vectors, data.tracks_in_playlists, data.seed), layers)
     return with_chosen_index(trained, recipe.index, data)
 
 

@@ -19,8 +19,8 @@ from features.catalog import UNKNOWN
 from features.domain import Ints, Queries, Retrieved
 from features.npy import load_array, save_array
 from features.progress import Progress
-from stages.protocols import NoSpace
 from stages.retrieve.recipe import Recipe
+from stages.retrieve.source import WithoutVectors
 from stages.retrieve.sparse import largest_by_group, open_sparse, save_sparse
 from stages.retrieve.sparse_sums import Weighted, top_of_sums
 from stages.training_data import TrainingData
@@ -62,8 +62,8 @@ def fit_album(recipe: AlbumRecipe, data: TrainingData, report: Progress) -> More
     return trained
 
 
-@dataclass(frozen=True)
-class MoreOfTheSame(NoSpace):
+@dataclass(frozen=True, repr=False)
+class MoreOfTheSame(WithoutVectors):
     """Trained: every artist's, or every album's, tracks by popularity."""
 
     kind: Kind
@@ -78,7 +78,11 @@ class MoreOfTheSame(NoSpace):
         tracks.data = np.log1p(tracks.data) + np.float32(1e-3)  # a track nobody holds is still its artist's
         return cls(kind, owners, tracks)
 
-    def retrieve(self, queries: Queries, n: int) -> Retrieved:
+    @property
+    def size(self) -> str:
+        return f"{self.tracks.shape[0]:,} {self.kind}s, {self.tracks.shape[1]:,} tracks"
+
+    def retrieve_batch(self, queries: Queries, n: int) -> Retrieved:
         return top_of_sums(self.tracks, (self._owners(queries.seeds_of(i)) for i in range(len(queries))), queries, n)
 
     def _owners(self, seeds: Ints) -> Weighted:

@@ -29,7 +29,7 @@ def fit_related(recipe: RelatedRecipe, data: TrainingData, report: Progress) -> 
     known = np.flatnonzero((artists != UNKNOWN) & played[artists]).astype(np.int32)
     tracks = np.zeros((len(artists), of_artists.shape[1]), np.float32)
     tracks[known] = of_artists[artists[known]] * ((1.0 + counts[known]) ** recipe.popularity)[:, None]
-    related = Related(recipe, artists, of_artists[:-1], tracks, recipe.index.build(tracks, known, data.seed))
+    related = Related(recipe, tracks, recipe.index.build(tracks, known, data.seed), artists, of_artists[:-1])
     return with_chosen_index(related, recipe.index, data)
 
 

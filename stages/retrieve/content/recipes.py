@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from stages.retrieve.content.model import Content
 from stages.retrieve.index.recipe import IndexRecipe
 from stages.retrieve.recipe import Recipe
+from stages.retrieve.vectors import open_vectors
 from stages.settings import Settings
 
 Group = Literal["artist", "genre", "audio", "duration", "popularity", "year", "explicit", "missing"]
@@ -48,7 +49,7 @@ class CosineRecipe(Recipe):
     index: IndexRecipe = IndexRecipe()
 
     def open(self, folder: Path, num_tracks: int) -> Content:
-        return Content.open(self.kind, folder, (num_tracks, None), self.index)
+        return _open(self, self.index, folder, (num_tracks, None))
 
 
 class ContractiveRecipe(Recipe):
@@ -67,7 +68,7 @@ class ContractiveRecipe(Recipe):
     index: IndexRecipe = IndexRecipe()
 
     def open(self, folder: Path, num_tracks: int) -> Content:
-        return Content.open(self.kind, folder, (num_tracks, self.dim), self.index)
+        return _open(self, self.index, folder, (num_tracks, self.dim))
 
 
 class TransformerRecipe(Recipe):
@@ -96,4 +97,10 @@ class TransformerRecipe(Recipe):
         return self
 
     def open(self, folder: Path, num_tracks: int) -> Content:
-        return Content.open(self.kind, folder, (num_tracks, self.dim), self.index)
+        return _open(self, self.index, folder, (num_tracks, self.dim))
+
+
+def _open(recipe: Recipe, index: IndexRecipe, folder: Path, shape: tuple[int, int | None]) -> Content:
+    """`shape` (num_tracks, dim), None where any dim is right."""
+    vectors = open_vectors(folder, shape)
+    return Content(recipe, vectors, index.open(folder, vectors))

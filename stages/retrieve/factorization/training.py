@@ -31,7 +31,7 @@ def fit_factorization(recipe: FactorizationRecipe, data: TrainingData, report: P
         report("factorization", (epoch + 1) / recipe.epochs, {"loss": trainer.epoch(epoch, random)})
     vectors = require_finite("factorization track vectors", trainer.learned.tables["tracks"].numpy())
     background = Background.of(data.interactions.track_counts, recipe.background, data.seed)
-    trained = Factorization(recipe, vectors, background, recipe.index.build(vectors, data.tracks_in_playlists, data.seed))
+    trained = Factorization(recipe, vectors, recipe.index.build(vectors, data.tracks_in_playlists, data.seed), background)
     return with_chosen_index(trained, recipe.index, data)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from annoy import AnnoyIndex
@@ -20,17 +20,18 @@ from annoy import AnnoyIndex
 from features.domain import Floats, Ints, Queries, Retrieved, SegueError
 from features.npy import save_array
 from stages.retrieve import topk
-from stages.retrieve.index.protocol import SavedIndex, asks, open_tracks
+from stages.retrieve.index.protocol import Kind, SavedIndex, asks, open_tracks
 
 FILE = "index.ann"
 LONE_NS, FOUND_NS, NODE_NS, NUMBER_NS = 100_000, 500, 70.0, 0.2
 """Nanoseconds a query, a track found, a node inspected, and a number of its vector: fitted, see `selection`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ApproximateIndex:
     """Trees over the lifted vectors; the plain ones score what the trees find."""
 
+    kind: ClassVar[Kind] = "annoy"
     forest: AnnoyIndex
     vectors: Floats
     """(num_tracks, dim) the source's own."""
@@ -52,6 +53,10 @@ class ApproximateIndex:
         forest.build(n_trees, n_jobs=1)  # one job: the same seed gives the same trees
         return cls(forest, vectors, tracks, search_k)
 
+    def __repr__(self) -> str:
+        trees = self.forest.get_n_trees()
+        return f"<ApproximateIndex: {len(self.tracks):,} tracks x {self.vectors.shape[1]} dimensions, {trees} trees>"
+
     def search(self, query_vectors: Floats, queries: Queries, n: int) -> Retrieved:
         result = topk.empty(len(queries), n)
         for i in np.flatnonzero(asks(query_vectors)).tolist():
@@ -71,7 +76,7 @@ class ApproximateIndex:
         with TemporaryDirectory(dir=folder) as scratch:  # Annoy's save maps the file it writes: write aside, then move
             self.forest.save(str(Path(scratch) / FILE))
             Path(scratch, FILE).rename(folder / FILE)
-        SavedIndex(kind="annoy", dim=self.vectors.shape[1], search_nodes=self.search_k).save(folder)
+        SavedIndex(kind=self.kind, dim=self.vectors.shape[1], search_nodes=self.search_k).save(folder)
         return {"index": "annoy", "trees": self.forest.get_n_trees(), "search_nodes": self.search_k}
 
     @classmethod

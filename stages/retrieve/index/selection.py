@@ -24,7 +24,7 @@ from features.interactions import Interactions
 from stages import parallel
 from stages.retrieve.index.approximate import ApproximateIndex, search_ns
 from stages.retrieve.index.exact import ExactIndex
-from stages.retrieve.index.protocol import Index, asks
+from stages.retrieve.index.protocol import Index, Kind, asks
 from stages.retrieve.index.recipe import IndexRecipe
 from stages.training_data import TrainingData
 
@@ -61,6 +61,10 @@ class Chosen:
 
     index: Index
     figures: Mapping[str, Any]
+
+    @property
+    def kind(self) -> Kind:
+        return self.index.kind
 
     def search(self, query_vectors: Floats, queries: Queries, n: int) -> Retrieved:
         return self.index.search(query_vectors, queries, n)

@@ -14,9 +14,9 @@ from pydantic import Field
 
 from features.domain import Queries, Retrieved
 from features.progress import Progress
-from stages.protocols import NoSpace
 from stages.retrieve.playlists.voting import Voters
 from stages.retrieve.recipe import Recipe
+from stages.retrieve.source import WithoutVectors
 from stages.retrieve.sparse_sums import each_seed_once
 from stages.training_data import TrainingData
 
@@ -40,13 +40,17 @@ def fit_neighbours(recipe: NeighboursRecipe, data: TrainingData, report: Progres
     return Neighbours(Voters.of(holds, holds, recipe.neighbours, recipe.sharpness))
 
 
-@dataclass(frozen=True)
-class Neighbours(NoSpace):
+@dataclass(frozen=True, repr=False)
+class Neighbours(WithoutVectors):
     """Trained: the playlists, found by the tracks they hold."""
 
     voters: Voters
 
-    def retrieve(self, queries: Queries, n: int) -> Retrieved:
+    @property
+    def size(self) -> str:
+        return f"{self.voters.holds.shape[0]:,} playlists x {self.voters.holds.shape[1]:,} tracks"
+
+    def retrieve_batch(self, queries: Queries, n: int) -> Retrieved:
         return self.voters.elect(each_seed_once(queries), queries, n)
 
     def save(self, folder: Path) -> dict[str, Any]:

@@ -23,9 +23,10 @@ from pydantic import Field
 
 from features.domain import Queries, Retrieved
 from features.progress import Progress
-from stages.protocols import NoSpace
+from features.ragged import offsets_of
 from stages.retrieve.playlists.voting import Voters
 from stages.retrieve.recipe import Recipe
+from stages.retrieve.source import WithoutVectors
 from stages.retrieve.sparse import largest_by_group
 from stages.retrieve.sparse_sums import rows_of
 from stages.training_data import TrainingData
@@ -56,7 +57,7 @@ class TitleRecipe(Recipe):
     def grams(self, titles: Sequence[str]) -> sp.csr_matrix:
         """(titles, BUCKETS) log-damped counts of each title's n-grams."""
         rows = [Counter(self._buckets(normalise(title))) for title in titles]
-        indptr = np.concatenate([[0], np.cumsum([len(row) for row in rows], dtype=np.int64)])
+        indptr = offsets_of([len(row) for row in rows])
         columns = np.array([bucket for row in rows for bucket in row], np.int32)
         counts = np.array([count for row in rows for count in row.values()], np.float32)
         return sp.csr_matrix((1 + np.log(counts), columns, indptr), shape=(len(rows), BUCKETS))
@@ -100,14 +101,18 @@ def _titled(recipe: TitleRecipe, data: TrainingData) -> tuple[list[str], sp.csr_
     return [*held.titles, *(catalog.artist_names[artist] for artist in often.tolist())], holds
 
 
-@dataclass(frozen=True)
-class Title(NoSpace):
+@dataclass(frozen=True, repr=False)
+class Title(WithoutVectors):
     """Trained: the playlists, and the artists as playlists, found by the n-grams of their titles."""
 
     recipe: TitleRecipe
     voters: Voters
 
-    def retrieve(self, queries: Queries, n: int) -> Retrieved:
+    @property
+    def size(self) -> str:
+        return f"{self.voters.holds.shape[0]:,} titles x {self.voters.holds.shape[1]:,} tracks"
+
+    def retrieve_batch(self, queries: Queries, n: int) -> Retrieved:
         return self.voters.elect(rows_of(self.recipe.grams(queries.titles)), queries, n)
 
     def save(self, folder: Path) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def test_fold_in_is_the_least_squares_solution(
 ) -> None:
     vectors = factors(NUM_TRACKS, dim, seed).numpy()
     recipe = AlsRecipe(factors=dim, alpha=confidence, regularization=regularization, frequency_exponent=exponent)
-    source = Als(recipe, vectors, vectors.T @ vectors, IndexRecipe().build(vectors, np.arange(NUM_TRACKS, dtype=np.int32), 0))
+    source = Als(recipe, vectors, IndexRecipe().build(vectors, np.arange(NUM_TRACKS, dtype=np.int32), 0), vectors.T @ vectors)
     weight = oracles.als_weight(len(seeds), NUM_TRACKS, confidence, regularization, exponent)
     expected = oracles.als_row(dict.fromkeys(seeds, 1.0), vectors, confidence, weight)
     np.testing.assert_allclose(source.query_vectors(worlds.queries(worlds.query(*seeds)))[0], expected, rtol=5e-3, atol=5e-4)
@@ -105,7 +105,7 @@ def test_biases_are_solved_for_and_their_counterparts_stay_1(played: list[dict[i
     rows[:, dim], columns[:, dim + 1] = 1, 1
     improve(held_of(played).matrix, recipe, rows, columns, recipe.fixed_of_playlists)
     others, biases = np.delete(columns.numpy(), dim, axis=1), columns.numpy()[:, dim]
-    source = Als(recipe, columns.numpy(), columns.numpy().T @ columns.numpy(), None)  # type: ignore[arg-type]
+    source = Als(recipe, columns.numpy(), None, columns.numpy().T @ columns.numpy())  # type: ignore[arg-type]
     for row, held in zip(rows.numpy(), played, strict=True):
         weight = oracles.als_weight(len(held), NUM_TRACKS, 3.0, 0.1, 1.0)
         expected = oracles.als_row({track: float(count) for track, count in held.items()}, others, 3.0, weight, biases)

@@ -40,7 +40,7 @@ class TestFactorizationByPosition(RetrieverContract):
 
 
 def source_of(recipe: FactorizationRecipe, vectors: np.ndarray, background: Background) -> Factorization:
-    return Factorization(recipe, vectors, background, IndexRecipe().build(vectors, np.arange(len(vectors), dtype=np.int32), 0))
+    return Factorization(recipe, vectors, IndexRecipe().build(vectors, np.arange(len(vectors), dtype=np.int32), 0), background)
 
 
 def loss_of(point: np.ndarray, seeds: list[int], vectors: np.ndarray, recipe: FactorizationRecipe) -> float:
