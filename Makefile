@@ -15,7 +15,7 @@ PROGRESS := sed -un -e 's/^ *Downloading \([^ ]*\) (\([0-9.]* [MG]B\)).*/  downl
 	-e 's/^Installing collected packages.*/  installing all of them/p'
 
 # The installation of torch on Linux.
-GPU := torch from PyPI brings GPU libraries on Linux, 5 to 6 GB installed. To use a CPU build instead, stop now: see "Try it" in README.md
+GPU := torch from PyPI brings GPU libraries on Linux, 5 to 6 GB installed. To use a CPU build instead, stop now: see "Installing" in README.md
 
 help:
 	@echo "make demo    the whole job on a small synthetic world, from files to an answer over HTTP"
