@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -112,23 +112,6 @@ def _all_queries(queries: Iterable[Query]) -> list[Query]:
 
 
 @dataclass(frozen=True)
-class TrackList:
-    """What one source proposes for one query: tracks, best first, without padding."""
-
-    tracks: Ints
-    """(n,)"""
-    scores: Floats
-    """(n,)"""
-
-    def __len__(self) -> int:
-        return len(self.tracks)
-
-    def named(self, vocabulary: TrackIds) -> list[tuple[str, float]]:
-        """(track_id, score) of each track."""
-        return list(zip(vocabulary.ids(self.tracks), self.scores.tolist(), strict=True))
-
-
-@dataclass(frozen=True)
 class Retrieved:
     """What one retriever proposes: `(q, n)` tracks, best first, padded with NO_TRACK where it has no more.
 
@@ -145,7 +128,7 @@ class Retrieved:
         return f"Retrieved({_shape(self.tracks)})"
 
     def part(self, start: int, stop: int) -> Retrieved:
-        """What is proposed for the queries `start` to `stop`."""
+        """What is proposed for the queries from `start` to before `stop`."""
         return self.take(slice(start, stop))
 
     def take(self, rows: slice | Sequence[int]) -> Retrieved:
@@ -153,14 +136,9 @@ class Retrieved:
         vectors = None if self.query_vectors is None else self.query_vectors[rows]
         return Retrieved(self.tracks[rows], self.scores[rows], vectors)
 
-    def of_query(self, i: int) -> TrackList:
-        """What is proposed for query `i`, without padding."""
-        proposed = self.tracks[i] != NO_TRACK
-        return TrackList(self.tracks[i][proposed], self.scores[i][proposed])
-
-    def named(self, vocabulary: TrackIds) -> list[list[tuple[str, float]]]:
-        """For each query (track_id, score) of each track, without padding."""
-        return [self.of_query(i).named(vocabulary) for i in range(len(self.tracks))]
+    def named(self, vocabulary: TrackIds) -> list[Any]:
+        """[(track_id, score), …] of one query, best first; of several queries a list of such lists. Padding is skipped."""
+        return _named(self.tracks, self.scores, vocabulary)
 
 
 @dataclass(frozen=True)
@@ -207,9 +185,9 @@ class Ranking:
     def __repr__(self) -> str:
         return f"Ranking({_shape(self.tracks)})"
 
-    def named(self, vocabulary: TrackIds) -> list[list[tuple[str, float]]]:
-        """For each query (track_id, score) of each track, best first, without padding."""
-        return Retrieved(self.tracks, self.scores).named(vocabulary)
+    def named(self, vocabulary: TrackIds) -> list[Any]:
+        """[(track_id, score), …] of one query, best first; of several queries a list of such lists. Padding is skipped."""
+        return _named(self.tracks, self.scores, vocabulary)
 
     @classmethod
     def join(cls, rankings: Sequence[Ranking]) -> Ranking:
@@ -240,6 +218,15 @@ class Qrels:
     def part(self, start: int, stop: int) -> Qrels:
         """The qrels of the queries from `start` to before `stop`."""
         return Qrels(self.relevant.part(start, stop))
+
+
+def _named(tracks: Ints, scores: Floats, vocabulary: TrackIds) -> list[Any]:
+    found = [row != NO_TRACK for row in tracks]
+    rows = [
+        list(zip(vocabulary.ids(row[known]), of_row[known].tolist(), strict=True))
+        for row, of_row, known in zip(tracks, scores, found, strict=True)
+    ]
+    return rows[0] if len(rows) == 1 else rows
 
 
 def _shape(tracks: Ints) -> str:

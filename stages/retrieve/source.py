@@ -8,11 +8,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 
-from features.domain import Floats, Ints, Queries, Query, Retrieved, SegueError, TrackList
+from features.domain import Floats, Ints, Queries, Query, Retrieved, SegueError
 from stages.retrieve.index.protocol import Index
 from stages.retrieve.recipe import Recipe
 from stages.retrieve.vectors import save_vectors
@@ -21,20 +21,16 @@ from stages.retrieve.vectors import save_vectors
 class Source(ABC):
     """A trained retriever. Each kind answers a batch; one query is a batch of one."""
 
-    @overload
-    def retrieve(self, queries: Query, n: int) -> TrackList: ...
-    @overload
-    def retrieve(self, queries: Queries, n: int) -> Retrieved: ...
-    def retrieve(self, queries: Query | Queries, n: int) -> TrackList | Retrieved:
-        """The best `n` tracks of one query, or of each query of a batch (q, n) and then padded with NO_TRACK.
+    def retrieve(self, queries: Query | Queries, n: int) -> Retrieved:
+        """(q, n) the best tracks of each query of a batch, or (1, n) those of one query, padded with NO_TRACK.
 
         Never a seed or an excluded track; best first, equal scores by track index. SegueError for anything but queries.
         """
+        if isinstance(queries, Query):
+            return self.retrieve_batch(Queries.of([queries]), n)
         if isinstance(queries, Queries):
             return self.retrieve_batch(queries, n)
-        if isinstance(queries, Query):
-            return self.retrieve_batch(Queries.of([queries]), n).of_query(0)
-        raise SegueError(f"retrieve: expected a Query or Queries, found {type(queries).__name__}. Make one by `dataset.query(track_id, …)`")
+        raise SegueError(f"retrieve: expected a Query or Queries, found {type(queries).__name__}. Make one with `dataset.query(...)`")
 
     @abstractmethod
     def retrieve_batch(self, queries: Queries, n: int) -> Retrieved:
