@@ -28,18 +28,17 @@ from benchmarks.retrieval import ResolvedQuery, with_nodes
 from engine.cli.console import show_rows
 from engine.config import Config, read_config
 from engine.evaluate import metrics
-from engine.pipeline import alone
+from engine.pipeline import rank_by_source
 from engine.provenance import provenance
 from engine.train import plan
 from features.dataset import Dataset
-from features.domain import Ints, Queries, Ranking, SegueError
+from features.domain import MAX_ANSWER, Ints, Queries, Ranking, SegueError
 from features.schema import IS_CHALLENGE
 from features.split import HISTORIES, Split, hide
 from stages.protocols import RetrieverRecipe, TrainingData
 from stages.retrieve.index.exact import ExactIndex
 
 K = 10
-LENGTH = 500
 SMALL: Mapping[str, Any] = {"dim": 8, "epochs": 1, "sweeps": 3, "negatives": 64, "background": 64, "tracks_per_epoch": 256}
 """With --small: enough to see that everything runs, and no figure to be believed."""
 SEARCHES = 100
@@ -75,7 +74,7 @@ class Playlists:
         start = time.perf_counter()
         trained = self.recipes[source].fit(self.visible)
         seconds = time.perf_counter() - start
-        return alone(trained, self.split.queries, LENGTH), round(seconds, 1)
+        return rank_by_source(trained, self.split.queries, MAX_ANSWER), round(seconds, 1)
 
     def facts(self) -> dict[str, Any]:
         held = self.visible.interactions
@@ -119,9 +118,9 @@ def searches(trained: Any, queries: Queries) -> dict[str, dict[str, float]]:
     """Of Annoy, by the nodes it inspects: the share of the exact best it finds, and the CPU time of a lone query."""
     annoy, part = trained.index, queries.part(0, SEARCHES)
     exact, asked = ExactIndex.build(annoy.vectors, annoy.tracks), ResolvedQuery(trained.query_vectors(part), part)
-    found = {"exact": asked.measured(exact, exact, LENGTH)}
-    found |= {f"{nodes} nodes": asked.measured(with_nodes(annoy, nodes), exact, LENGTH) for nodes in ANNOY_NODES}
-    columns = {f"Annoy's recall@{LENGTH}": "recall", "ms a query": "ms a query of 1"}
+    found = {"exact": asked.measured(exact, exact, MAX_ANSWER)}
+    found |= {f"{nodes} nodes": asked.measured(with_nodes(annoy, nodes), exact, MAX_ANSWER) for nodes in ANNOY_NODES}
+    columns = {f"Annoy's recall@{MAX_ANSWER}": "recall", "ms a query": "ms a query of 1"}
     return {title: {index: row[name] for index, row in found.items()} for title, name in columns.items()}
 
 

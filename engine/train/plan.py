@@ -22,9 +22,9 @@ from engine.model import Trained
 from engine.pipeline import Pipeline, batches, second_stage
 from engine.train.autoconfig import autoconfigure
 from engine.train.drift import shift
-from engine.train.fusion_weights import LONG_LIST, weigh
+from engine.train.fusion_weights import weigh
 from features.dataset import Dataset
-from features.domain import Ints, Qrels, Queries, Ranking
+from features.domain import MAX_ANSWER, Ints, Qrels, Queries, Ranking
 from features.interactions import Interactions
 from features.pairs import Facts
 from features.schema import IS_CHALLENGE
@@ -135,7 +135,7 @@ def make_examples(split: Split, chosen: Ints, pipeline: Pipeline, config: Config
     parts, done = [Examples.none(pipeline.second.pair_features.names)], 0
     for batch in batches(queries):
         rows = slice(done, done + len(batch))
-        candidates = pipeline.second.candidates(pipeline.retrieve(batch), LONG_LIST)
+        candidates = pipeline.second.candidates(pipeline.retrieve(batch), MAX_ANSWER)
         seeds = [(config.seed, int(playlist)) for playlist in split.playlists[chosen[rows]]]
         kept, labels, groups = sample(candidates, qrels.part(rows.start, rows.stop), config.examples.misses, seeds)
         parts.append(Examples(pipeline.second.pair_features.compute(batch, candidates)[kept], labels, groups, parts[0].names))
@@ -164,6 +164,6 @@ def check(split: Split, pipeline: Pipeline, ranker: LambdaMart, final: Mapping[s
 def _figures(ranking: Ranking, qrels: Qrels) -> dict[str, float]:
     judged = metrics.judge(ranking, qrels)
     return {
-        "ndcg@500": float(np.nanmean(metrics.ndcg(judged, LONG_LIST))),
-        "recall@500": float(np.nanmean(metrics.recall(judged, LONG_LIST))),
+        "ndcg@500": float(np.nanmean(metrics.ndcg(judged, MAX_ANSWER))),
+        "recall@500": float(np.nanmean(metrics.recall(judged, MAX_ANSWER))),
     }
