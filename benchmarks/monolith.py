@@ -147,7 +147,7 @@ def _ranker(retrieval: Retrieval, split: Split) -> lightgbm.Booster:
     return lightgbm.train(settings, data, TREES)
 
 
-class ResolvedQuery(BaseModel):
+class Request(BaseModel):
     tracks: list[str] = []
     title: str = ""
     k: int = 10
@@ -158,7 +158,7 @@ def app() -> FastAPI:
     web, monolith = FastAPI(), Monolith(Path(os.environ[FOLDER]), Path(os.environ[DATASET]))
 
     @web.post("/v1/recommend")
-    def recommend(asked: ResolvedQuery) -> dict[str, Any]:
+    def recommend(asked: Request) -> dict[str, Any]:
         return {"tracks": monolith.recommend(asked.tracks, asked.k), "degraded": []}
 
     @web.get("/worker")

@@ -19,7 +19,8 @@ from pydantic import BaseModel
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from engine.serve.app import ENVIRONMENT, LOOPBACK
+from engine.serve import cluster
+from engine.serve.ports import LOOPBACK
 
 APP = "noop"
 RETRIEVERS = ("first", "second", "third")
@@ -31,7 +32,7 @@ REPLICA: dict[str, Any] = {
 web = FastAPI()
 
 
-class ResolvedQuery(BaseModel):
+class Request(BaseModel):
     tracks: list[str] = []
     title: str = ""
     k: int = 10
@@ -50,7 +51,7 @@ class Gateway:
         self._retrievers, self._ranker = retrievers, ranker
 
     @web.post("/v1/recommend")
-    async def recommend(self, asked: ResolvedQuery) -> dict[str, Any]:
+    async def recommend(self, asked: Request) -> dict[str, Any]:
         proposed = await asyncio.gather(*(retriever.remote(asked.k) for retriever in self._retrievers))
         return {"tracks": await self._ranker.remote(len(proposed[0])), "degraded": []}
 
@@ -58,7 +59,7 @@ class Gateway:
 @contextmanager
 def running(port: int) -> Iterator[str]:
     """Its base URL; Ray is started for it and stopped after it."""
-    os.environ.update({name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()})
+    os.environ.update(cluster.environment())
     ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
     try:
         serve.start(http_options={"host": LOOPBACK, "port": port})

@@ -28,11 +28,11 @@ from benchmarks.retrieval import ResolvedQuery, with_nodes
 from engine.cli.console import show_rows
 from engine.config import Config, read_config
 from engine.evaluate import metrics
-from engine.pipeline import alone
+from engine.pipeline import rank_by_source
 from engine.provenance import provenance
 from engine.train.folds import training_data
 from features.dataset import Dataset
-from features.domain import Ints, Queries, Ranking, SegueError
+from features.domain import MAX_ANSWER, Ints, Queries, Ranking, SegueError
 from features.schema import IS_CHALLENGE
 from features.split import HISTORIES, Split, hide
 from stages.retrieve.index.exact import ExactIndex
@@ -40,7 +40,6 @@ from stages.retrieve.recipe import Recipe
 from stages.training_data import TrainingData
 
 K = 10
-LENGTH = 500
 SMALL: Mapping[str, Any] = {
     "dim": 8,
     "factors": 8,
@@ -84,7 +83,7 @@ class Playlists:
         start = time.perf_counter()
         trained = self.recipes[source].fit(self.visible)
         seconds = time.perf_counter() - start
-        return alone(trained, self.split.queries, LENGTH), round(seconds, 1)
+        return rank_by_source(trained, self.split.queries, MAX_ANSWER), round(seconds, 1)
 
     def facts(self) -> dict[str, Any]:
         held = self.visible.interactions
@@ -128,9 +127,9 @@ def searches(trained: Any, queries: Queries) -> dict[str, dict[str, float]]:
     """Of Annoy, by the nodes it inspects: the share of the exact best it finds, and the CPU time of a lone query."""
     annoy, part = trained.index, queries.part(0, SEARCHES)
     exact, asked = ExactIndex.build(annoy.vectors, annoy.tracks), ResolvedQuery(trained.query_vectors(part), part)
-    found = {"exact": asked.measured(exact, exact, LENGTH)}
-    found |= {f"{nodes} nodes": asked.measured(with_nodes(annoy, nodes), exact, LENGTH) for nodes in ANNOY_NODES}
-    columns = {f"Annoy's recall@{LENGTH}": "recall", "ms a query": "ms a query of 1"}
+    found = {"exact": asked.measured(exact, exact, MAX_ANSWER)}
+    found |= {f"{nodes} nodes": asked.measured(with_nodes(annoy, nodes), exact, MAX_ANSWER) for nodes in ANNOY_NODES}
+    columns = {f"Annoy's recall@{MAX_ANSWER}": "recall", "ms a query": "ms a query of 1"}
     return {title: {index: row[name] for index, row in found.items()} for title, name in columns.items()}
 
 

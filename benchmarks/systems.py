@@ -22,7 +22,8 @@ from pathlib import Path
 from benchmarks.measure import with_checkout
 from engine.artifact import open_artifact
 from engine.model import source_names
-from engine.serve.app import LOOPBACK, running_service
+from engine.serve.ports import LOOPBACK
+from engine.serve.service import running_service
 from features.domain import SegueError
 
 SYSTEMS: Mapping[str, str] = {

@@ -17,14 +17,10 @@ import typer
 from typer.exceptions import TyperException
 
 from engine.cli.console import Figure, show, show_rows, shown_progress
-from features.domain import SegueError
+from features.domain import MAX_ANSWER, SegueError
 
 if TYPE_CHECKING:
     from engine.model import Model
-
-
-LONGEST_LIST = 500
-"""Tracks one answer may have."""
 
 
 class Topology(StrEnum):
@@ -182,9 +178,9 @@ def evaluate(
     from engine.cli.describe import show_report
     from engine.evaluate.report import evaluate as evaluate_model
     from engine.evaluate.report import write_report
-    from engine.model import open_model
+    from engine.model import load_model
 
-    model = open_model(artifact)
+    model = load_model(artifact)
     with shown_progress() as progress:
         result = evaluate_model(model, challenge, truth, progress)
     show_report(result, model.artifact.manifest)
@@ -202,22 +198,22 @@ def recommend(
     track: Annotated[list[str] | None, typer.Option(metavar="ID", help="A seed track; may be given again.")] = None,
     title: Annotated[str, typer.Option(help="The playlist's title.")] = "",
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="With --challenge a CSV, with --playlists a parquet table.")] = None,
-    k: Annotated[int, typer.Option("-k", help="Tracks a playlist, 1 to 500; a submission always has 500.")] = 10,
+    k: Annotated[int, typer.Option("-k", help=f"Tracks a playlist, 1 to {MAX_ANSWER}; a submission always has {MAX_ANSWER}.")] = 10,
     source: Annotated[str | None, typer.Option(help="With --playlists: what this source alone says.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Show which sources and features brought each track.")] = False,
     team: Annotated[str, typer.Option(help="The team named in a submission.")] = "segue",
     contact: Annotated[str, typer.Option(help="The address named in a submission.")] = "segue@example.org",
 ) -> None:
     """Continue one playlist on the terminal, a challenge's playlists as a submission, or every playlist of a dataset."""
-    from engine.model import open_model
+    from engine.model import load_model
 
-    if not 1 <= k <= LONGEST_LIST:
-        raise SegueError(f"-k: expected 1 to {LONGEST_LIST}, found {k}")
+    if not 1 <= k <= MAX_ANSWER:
+        raise SegueError(f"-k: expected 1 to {MAX_ANSWER}, found {k}")
     if challenge and playlists:
         raise SegueError("recommend: expected one of --challenge and --playlists, found both")
     if (challenge or playlists) and not out:
         raise SegueError("recommend: expected --out FILE beside --challenge or --playlists, found none")
-    model = open_model(artifact)
+    model = load_model(artifact)
     if challenge and out:
         _recommend_challenge(model, challenge, out, team, contact)
     elif playlists and out:
@@ -234,7 +230,7 @@ def serve(
     replicas: Annotated[int | None, typer.Option(min=1, max=64, help="Of every deployment; else 1, fused one a core.")] = None,
 ) -> None:
     """Serve recommendations over HTTP with Ray Serve until interrupted."""
-    from engine.serve.app import serve_forever
+    from engine.serve.service import serve_forever
 
     serve_forever(artifact, topology.value, port, replicas, typer.echo)
 
@@ -247,11 +243,11 @@ def deploy(
 
     The service is that of the Ray cluster at RAY_ADDRESS, else of this machine. A model that cannot be served is refused.
     """
-    from engine.serve.app import deploy as change
+    from engine.serve.service import deploy as change_model
 
-    changed = change(artifact)
+    change = change_model(artifact)
     typer.echo(
-        f"model {changed.version} is served" + (f", no longer {changed.previous}" if changed.previous != changed.version else " already")
+        f"model {change.version} is served" + (f", no longer {change.previous}" if change.previous != change.version else " already")
     )
 
 
@@ -293,7 +289,7 @@ def _recommend_challenge(model: Model, challenge: Path, out: Path, team: str, co
 
     with shown_progress() as progress:
         unknown = continue_challenge(model, challenge, out, team, contact, progress)
-    typer.echo(f"{out}: 500 tracks a playlist; {unknown} seed tracks are not in the vocabulary")
+    typer.echo(f"{out}: {MAX_ANSWER} tracks a playlist; {unknown} seed tracks are not in the vocabulary")
 
 
 def _recommend_playlists(model: Model, playlists: Path, out: Path, k: int, source: str | None) -> None:
@@ -306,24 +302,21 @@ def _recommend_playlists(model: Model, playlists: Path, out: Path, k: int, sourc
 
 
 def _recommend_one(model: Model, tracks: list[str], title: str, k: int, explain: bool) -> None:
-    from engine.answer.ranking import RankOptions, rank_each
-    from engine.answer.resolve import ask, rows
-    from features.domain import Queries
+    from engine.answer.recommender import recommend_tracks
+    from engine.answer.resolve import resolve
 
-    asked = ask(model.names, tracks, title=title)
-    for track_id in asked.unknown:
+    answer = recommend_tracks(model, resolve(model.names, tracks, title=title), k, explain)
+    for track_id in answer.unknown_tracks:
         typer.echo(f"segue: unknown track {track_id} is left out", err=True)
-    queries = Queries.of([asked.query])
-    (ranked,) = rank_each(model.pipeline.second, queries, model.pipeline.retrieve(queries, k), [RankOptions(k, k, explain=explain)])
     columns = ["rank", "title", "artist", "score", "proposed by (at rank)"]
     table: list[list[Figure | None]] = []
-    for place, row in enumerate(rows(model.names, ranked.answer), start=1):
+    for place, row in enumerate(answer, start=1):
         proposed = ", ".join(f"{source} {rank}" for source, rank in row.sources.items())
         table.append([place, row.title or row.track_id, row.artist or "", row.score, proposed])
-    if ranked.explanations:
+    if any(row.why for row in answer):
         columns.append("what counted")
-        for line, why in zip(table, ranked.explanations, strict=True):
-            line.append(", ".join(f"{name} {value:+.2f}" for name, value in why.features))
+        for line, row in zip(table, answer, strict=True):
+            line.append(", ".join(f"{name} {value:+.2f}" for name, value in row.why.features.items()) if row.why else "")
     show_rows("what comes next", columns, table)
 
 

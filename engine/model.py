@@ -1,13 +1,13 @@
-"""What an artifact holds: how a training is written down, and how each process opens the part of it that it serves.
+"""The parts of an artifact: how a trained model is saved, and how a process opens the whole model or one part of it.
 
     vocabulary.parquet  catalog.parquet   what the track indices stand for
     facts/                                what the pair features know of tracks
-    playlists/                            who holds what, for queries by playlist_id
+    playlists/                            the tracks of each playlist, for queries by playlist_id
     sources/NAME/                         one folder per retriever
     ranker/                               ranker.txt, fusion.json
 
-Input: a Trained, or an artifact that `engine.artifact` has checked. Output: the artifact, or Model and its parts.
-Large arrays are mapped into memory, so that processes on one machine share them. Knows neither training nor serving.
+Input: a Trained, or an artifact that `engine.artifact` has checked. Output: the artifact, or a Model or a part of one.
+Large arrays are mapped into memory, so that processes on one machine share them. Independent of training and of serving.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ FACTS, PLAYLISTS, SOURCES, RANKER, FUSION = "facts", "playlists", "sources", "ra
 
 
 class Saved(Protocol):
-    """A source as far as writing it down goes: in memory, or already in files."""
+    """A trained source that can be saved, whether it is in memory or already in files."""
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Writes plain files into the existing, empty `folder`; returns what the manifest should say of it."""
@@ -55,7 +55,7 @@ class Saved(Protocol):
 
 @dataclass(frozen=True)
 class Trained:
-    """All that a training made; what `save_model` writes down."""
+    """Everything that training made, which `save_model` saves."""
 
     sources: Mapping[str, Saved]
     facts: Facts
@@ -63,7 +63,7 @@ class Trained:
     ranker: LambdaMart
     figures: Mapping[str, Any]
     config: Config
-    """With every choice made."""
+    """With the settings that training chose."""
 
 
 def save_model(trained: Trained, dataset: Dataset, path: Path) -> Manifest:
@@ -72,10 +72,12 @@ def save_model(trained: Trained, dataset: Dataset, path: Path) -> Manifest:
         folder = writer.folder
         dataset.vocabulary.save(folder / VOCABULARY)
         dataset.catalog.table.write_parquet(folder / CATALOG_FILE)
-        trained.facts.save(_made(folder / FACTS))
-        KnownPlaylists.of(dataset).save(_made(folder / PLAYLISTS))
-        sources = {name: Source.model_validate(source.save(_made(folder / SOURCES / name))) for name, source in trained.sources.items()}
-        trained.ranker.save(_made(folder / RANKER))
+        trained.facts.save(_new_folder(folder / FACTS))
+        KnownPlaylists.of(dataset).save(_new_folder(folder / PLAYLISTS))
+        sources = {
+            name: Source.model_validate(source.save(_new_folder(folder / SOURCES / name))) for name, source in trained.sources.items()
+        }
+        trained.ranker.save(_new_folder(folder / RANKER))
         (folder / RANKER / FUSION).write_text(json.dumps(dict(trained.fusion.weights), indent=1), encoding="utf-8")
         writer.describe(
             Description(
@@ -92,14 +94,14 @@ def save_model(trained: Trained, dataset: Dataset, path: Path) -> Manifest:
     return writer.manifest
 
 
-def _made(folder: Path) -> Path:
+def _new_folder(folder: Path) -> Path:
     folder.mkdir(parents=True)
     return folder
 
 
 @dataclass(frozen=True)
 class KnownPlaylists:
-    """The playlists a query may name by id; of a challenge playlist the visible tracks."""
+    """The playlists that a query may name by id; of a challenge playlist the visible tracks."""
 
     ids: tuple[str, ...]
     titles: tuple[str, ...]
@@ -116,7 +118,7 @@ class KnownPlaylists:
         return {playlist_id: row for row, playlist_id in enumerate(self.ids)}
 
     def find(self, playlist_id: str) -> tuple[Ints, str] | None:
-        """Its tracks in order and its title; None for an id nobody knows."""
+        """Its tracks in order and its title; None for an unknown id."""
         row = self._rows.get(playlist_id)
         return None if row is None else (self.tracks.row(row), self.titles[row])
 
@@ -141,7 +143,7 @@ def _table(path: Path, schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
 
 @dataclass(frozen=True)
 class Names:
-    """From outside strings to track indices and back: all that a gateway needs of a model."""
+    """From outside ids to track indices and back: what the gateway needs of a model."""
 
     vocabulary: Vocabulary
     catalog: Catalog
@@ -150,7 +152,7 @@ class Names:
 
 @dataclass(frozen=True)
 class Model:
-    """One version of everything, in one process; no part is ever combined with a part of another version."""
+    """All parts of one model version, in this process; parts of different versions are never combined."""
 
     artifact: Artifact
     config: Config
@@ -158,8 +160,8 @@ class Model:
     pipeline: Pipeline
 
 
-def open_model(path: Path) -> Model:
-    """The artifact at `path`, checked, with all of its parts."""
+def load_model(path: Path) -> Model:
+    """All parts of the artifact at `path`, after its files were checked."""
     artifact = open_artifact(path)
     config = config_of(artifact)
     sources = {name: open_source(artifact, name) for name in source_names(artifact)}
@@ -176,7 +178,7 @@ def config_of(artifact: Artifact) -> Config:
 
 
 def source_names(artifact: Artifact) -> tuple[str, ...]:
-    """In the config's order, which is that of the pair features; the manifest must hold the same."""
+    """In the order of the config, which is that of the pair features; the manifest must list the same sources."""
     names = tuple(config_of(artifact).sources.recipes())
     if set(names) != set(artifact.manifest.sources):
         found = ", ".join(artifact.manifest.sources)
@@ -195,7 +197,7 @@ def open_names(artifact: Artifact) -> Names:
 
 
 def open_source(artifact: Artifact, name: str) -> Retriever:
-    """One source alone: what its own deployment holds."""
+    """One source without the rest of the model."""
     if name not in source_names(artifact):
         raise SegueError(f"{artifact.path}: expected one of the sources {', '.join(source_names(artifact))}, found {name}")
     return config_of(artifact).sources.recipes()[name].open(artifact.path / SOURCES / name, artifact.manifest.num_tracks)

@@ -1,8 +1,8 @@
-"""The whole program in one process: queries in, ranked tracks out. No Ray, no file.
+"""Both stages in one process: queries in, ranked tracks out.
 
 Input: trained sources and a second stage. Output: for each query the best k tracks, with the sources that proposed
-each. A server calls the same two stages over the network: `retrieve` of every source, then `SecondStage.rank`.
-Knows neither how a model is trained nor where it is kept.
+each. The server calls the same two stages: `retrieve` of every source, then `engine.answer.ranking.rank_each`.
+Independent of training, of files and of Ray.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from stages.retrieve import topk
 from stages.retrieve.union import cut, each, join, unite
 
 BATCH = 16
-"""Queries ranked at once when there are many; bounds the memory of the pair features."""
+"""Queries ranked at once; limits the memory of the pair features."""
 
 
 @dataclass(frozen=True)
@@ -42,18 +42,18 @@ class Answer:
 
 @dataclass(frozen=True)
 class SecondStage:
-    """From what the sources proposed to the order of the answer."""
+    """Ranks what the sources propose: union, pair features, then the ranker."""
 
     pair_features: PairFeatures
     fusion: Fusion
     ranker: LambdaMart | None
-    """None: the order of the fusion is the answer."""
+    """None: the answer is in the order of the fusion."""
     budget: CandidatesConfig
 
     def candidates(self, retrieved: Mapping[str, Retrieved], k: int) -> Candidates:
-        """The union of the proposals, cut by fusion to what may be ranked when `k` tracks are asked for."""
+        """The union of the proposals, cut by fusion score to the number of candidates for `k` tracks."""
         most = self.budget.most(k)
-        unions = (unite(of_query) for of_query in each(retrieved))  # one at a time: a union is much larger than what is kept
+        unions = (unite(of_query) for of_query in each(retrieved))  # one at a time: a union is much larger than its cut
         return join([cut(union, self.fusion.score(union), most) for union in unions])
 
     def scores(self, queries: Queries, candidates: Candidates) -> Floats:
@@ -64,10 +64,10 @@ class SecondStage:
 
     def rank(self, queries: Queries, retrieved: Mapping[str, Retrieved], k: int) -> Answer:
         candidates = self.candidates(retrieved, k)
-        return answer(candidates, self.scores(queries, candidates), k)
+        return top_k(candidates, self.scores(queries, candidates), k)
 
 
-def answer(candidates: Candidates, scores: Floats, k: int) -> Answer:
+def top_k(candidates: Candidates, scores: Floats, k: int) -> Answer:
     """The best `k` candidates of each query by `scores` (num_candidates,), ties by track index."""
     ranking = topk.empty(len(candidates), k)
     ranks = np.zeros((len(candidates.sources), len(candidates), k), np.int32)
@@ -83,25 +83,25 @@ def answer(candidates: Candidates, scores: Floats, k: int) -> Answer:
 def second_stage(
     sources: Mapping[str, Retriever], facts: Facts, fusion: Fusion, ranker: LambdaMart | None, budget: CandidatesConfig
 ) -> SecondStage:
-    """A second stage whose columns are those of `sources`, in their order."""
-    return SecondStage(PairFeatures(facts, tuple(sources), spaces(sources)), fusion, ranker, budget)
+    """A second stage whose pair features are those of `sources`, in their order."""
+    return SecondStage(PairFeatures(facts, tuple(sources), vector_spaces(sources)), fusion, ranker, budget)
 
 
-def spaces(sources: Mapping[str, Retriever]) -> dict[str, Space]:
-    """The vector spaces among the sources."""
+def vector_spaces(sources: Mapping[str, Retriever]) -> dict[str, Space]:
+    """The spaces of the sources that have track vectors."""
     vectors = {name: (source.track_vectors, source.track_biases) for name, source in sources.items()}
     return {name: Space(of_source, biases) for name, (of_source, biases) in vectors.items() if of_source is not None}
 
 
 @dataclass(frozen=True)
 class Pipeline:
-    """Both stages side by side."""
+    """Both stages of one model in this process."""
 
     sources: Mapping[str, Retriever]
     second: SecondStage
 
     def retrieve(self, queries: Queries, k: int | None = None) -> dict[str, Retrieved]:
-        """What each source proposes where `k` tracks are asked for; None: as many as for the longest list."""
+        """The proposals of each source for an answer of `k` tracks; None: as many as for the longest answer."""
         n = self.second.budget.proposals(k)
         return {name: source.retrieve(queries, n) for name, source in self.sources.items()}
 
@@ -118,7 +118,7 @@ def batches(queries: Queries, size: int = BATCH) -> Iterator[Queries]:
         yield queries.part(start, start + size)
 
 
-def alone(source: Retriever, queries: Queries, k: int) -> Ranking:
-    """What one source says by itself."""
+def rank_by_source(source: Retriever, queries: Queries, k: int) -> Ranking:
+    """The ranking of one source without the second stage."""
     retrieved = source.retrieve(queries, k)
     return Ranking(retrieved.tracks, retrieved.scores)

@@ -22,6 +22,8 @@ Floats = npt.NDArray[np.float32]
 
 NO_TRACK = -1
 """Pads a row that has fewer tracks than columns."""
+MAX_ANSWER = 500
+"""Tracks in the longest answer: the largest k of a request, and the length of the lists that are evaluated."""
 
 
 class SegueError(Exception):

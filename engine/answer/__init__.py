@@ -1,1 +1,1 @@
-"""Between a person's words and the model's numbers. No network."""
+"""From ids and words to queries, and from ranked tracks to rows with titles. Uses no network and no Ray."""

@@ -1,8 +1,7 @@
-"""What the HTTP service reads and writes: the models behind its OpenAPI page.
+"""Request and response models of the HTTP service, as its OpenAPI page shows them.
 
-Input: a JSON body. Output: a checked request, or an answer ready to be written down. An unknown key, a number that is
-none and a list that is too long are refused here, so that nothing behind this door has to look again. Knows no model,
-no framework and no Ray.
+Input: a JSON body. Output: a validated request, or an answer ready to be serialised. Unknown keys, NaN and infinite numbers
+and lists that are too long are refused here, so that no later code has to check again. Independent of the web framework.
 """
 
 from __future__ import annotations
@@ -11,12 +10,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-LONGEST_ANSWER = 500
-MOST_TRACKS, MOST_EXCLUDED, MOST_CANDIDATES = 1_000, 10_000, 1_000
+from features.domain import MAX_ANSWER
+
+MAX_TRACKS, MAX_EXCLUDED, MAX_CANDIDATES = 1_000, 10_000, 1_000
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Name = Annotated[str, StringConstraints(max_length=500)]
-Count = Annotated[int, Field(ge=1, le=LONGEST_ANSWER, strict=True, description="How many tracks to answer with.")]
+Count = Annotated[int, Field(ge=1, le=MAX_ANSWER, strict=True, description="How many tracks to answer with.")]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -29,7 +29,7 @@ class _Answer(BaseModel):
 
 
 class Range(_Request):
-    """From `min` to `max`, both included; a track whose value is not known is left out."""
+    """From `min` to `max`, both included; tracks whose value is not known are left out."""
 
     min: Number | None = None
     max: Number | None = None
@@ -42,11 +42,11 @@ class Range(_Request):
 
 
 class Filters(_Request):
-    """What an answer's tracks must be; all that is given must hold. What is not known of a track does not hold."""
+    """Conditions on the tracks of an answer; all of them must be true. A value that is not known makes a condition false."""
 
     explicit: bool | None = Field(None, strict=True, description="false: tracks known not to be explicit; true: explicit ones.")
-    genre: list[Name] | None = Field(None, min_length=1, max_length=100, description="One of these, whatever the case.")
-    artist: list[Name] | None = Field(None, min_length=1, max_length=100, description="By one of these, whatever the case.")
+    genre: list[Name] | None = Field(None, min_length=1, max_length=100, description="One of these, in upper or lower case.")
+    artist: list[Name] | None = Field(None, min_length=1, max_length=100, description="By one of these, in upper or lower case.")
     popularity: Range | None = None
     year: Range | None = None
     duration_ms: Range | None = None
@@ -62,7 +62,7 @@ class Filters(_Request):
 
 
 class Recommend(_Request):
-    """Some tracks, a known playlist or a title to continue; without any of them the popular answer."""
+    """Continue some tracks, a known playlist or a title; without any of them the answer is the most popular tracks."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -73,18 +73,18 @@ class Recommend(_Request):
         }
     )
 
-    tracks: list[Id] = Field(default_factory=list, max_length=MOST_TRACKS, description="Track ids in the order they were played.")
+    tracks: list[Id] = Field(default_factory=list, max_length=MAX_TRACKS, description="Track ids in the order they were played.")
     playlist_id: Id | None = Field(None, description="A playlist the model was trained with; its tracks come before `tracks`.")
-    title: Name | None = Field(None, description="What the playlist is called; else the known playlist's own title.")
+    title: Name | None = Field(None, description="The playlist's title; without it the title of the known playlist.")
     k: Count = 10
-    exclude: list[Id] = Field(default_factory=list, max_length=MOST_EXCLUDED, description="Track ids that must not come back.")
+    exclude: list[Id] = Field(default_factory=list, max_length=MAX_EXCLUDED, description="Track ids that must not come back.")
     filters: Filters | None = None
-    diversity: float = Field(0.0, ge=0, le=1, allow_inf_nan=False, description="0: the best tracks; 1: as unlike each other as can be.")
-    explain: bool = Field(False, description="Say of every track why it is there.")
+    diversity: float = Field(0.0, ge=0, le=1, allow_inf_nan=False, description="0: the best tracks; 1: the most different ones.")
+    explain: bool = Field(False, description="Add the reasons for every track.")
 
 
 class Similar(_Request):
-    """One track, and how many like it."""
+    """The `k` nearest tracks of one track."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"track_id": "spotify:track:2IO7yf562c1zLzpanal1DT", "k": 10}]})
 
@@ -93,15 +93,15 @@ class Similar(_Request):
 
 
 class Rank(_Request):
-    """Tracks so far, and candidates to put in order."""
+    """Order the candidates by how well they continue the tracks."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"tracks": ["2IO7yf562c1zLzpanal1DT"], "candidates": ["7hsLKGEnoiNShdIGL6ws1f"]}]}
     )
 
-    tracks: list[Id] = Field(default_factory=list, max_length=MOST_TRACKS)
+    tracks: list[Id] = Field(default_factory=list, max_length=MAX_TRACKS)
     title: Name | None = None
-    candidates: list[Id] = Field(min_length=1, max_length=MOST_CANDIDATES)
+    candidates: list[Id] = Field(min_length=1, max_length=MAX_CANDIDATES)
 
 
 class ModelVersion(_Answer):
@@ -109,14 +109,14 @@ class ModelVersion(_Answer):
 
 
 class Reason(_Answer):
-    """What speaks for a track."""
+    """Why a track is in the answer."""
 
-    features: dict[str, float] = Field(description="The pair features that moved its score most, with by how much.")
-    like: list[str] = Field(description="The seed tracks it is most like, nearest first.")
+    features: dict[str, float] = Field(description="The pair features that changed its score most, and by how much.")
+    like: list[str] = Field(description="The seed tracks it is most similar to, nearest first.")
 
 
 class Track(_Answer):
-    """A track, known or answered."""
+    """One known track."""
 
     track_id: str
     title: str | None
@@ -131,8 +131,8 @@ class RankedTrack(Track):
 
 class Recommended(_Answer):
     tracks: list[RankedTrack]
-    unknown_tracks: list[str] = Field(description="Ids that were asked with and that the model does not know.")
-    degraded: list[str] = Field(description="Stages that did not answer in time; the answer was made without them.")
+    unknown_tracks: list[str] = Field(description="Ids in the request that the model does not know.")
+    degraded: list[str] = Field(description="Stages that failed or did not answer in time; the answer was made without them.")
     model: ModelVersion
     request_id: str
 
@@ -143,7 +143,7 @@ class NearTrack(Track):
 
 class Nearest(_Answer):
     tracks: list[NearTrack]
-    space: str = Field(description="Whose vectors were compared: als, or content for a track nobody has played.")
+    space: str = Field(description="The source whose vectors were compared: als, or content for a track that is in no playlist.")
     model: ModelVersion
     request_id: str
 
@@ -154,7 +154,7 @@ class Found(_Answer):
 
 class Ready(_Answer):
     ready: bool
-    stages: dict[str, str] = Field(description="ok, or what is wrong, by stage.")
+    stages: dict[str, str] = Field(description="By stage: ok, or the error.")
     model: ModelVersion
 
 

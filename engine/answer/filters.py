@@ -1,7 +1,7 @@
-"""What an answer may hold: filters on the catalog as one yes or no a track, and the popular order to fill up with.
+"""Filters: which tracks an answer may contain, before ranking and when it is filled up with popular tracks.
 
-Input: the catalog and Filters. Output: a mask over all tracks, applied between the two stages: proposals that are not
-allowed leave a gap, so that the ranks of the others mean what they meant in training. Knows no stage and no HTTP.
+Input: the catalog and Filters. Output: a mask over all tracks. It is applied between the two stages: a proposal that is not
+allowed becomes padding in place, so that the ranks of the others mean what they meant in training. Independent of HTTP.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ import numpy.typing as npt
 import polars as pl
 
 from engine.answer.api import Filters, Range
-from engine.pipeline import Answer
+from engine.answer.ranking import RankedAnswer
 from features.catalog import Catalog
-from features.domain import NO_TRACK, Ints, Query, Ranking, Retrieved
+from features.domain import NO_TRACK, Ints, Query, Retrieved
 from features.schema import ARTIST
 
 Mask = npt.NDArray[np.bool_]
 
 POPULARITY = "popularity"
-"""The source a track that fills an answer up is said to come from."""
+"""The source named for a track that fills an answer up."""
 
 
-def allowed(catalog: Catalog, filters: Filters) -> Mask:
-    """(num_tracks,) whether all that the filters ask is known to hold of the track."""
+def allowed_tracks(catalog: Catalog, filters: Filters) -> Mask:
+    """(num_tracks,) whether every condition is known to be true of the track."""
     conditions = list(_conditions(filters))
     if not conditions:
         return np.ones(len(catalog), bool)
@@ -36,71 +36,64 @@ def allowed(catalog: Catalog, filters: Filters) -> Mask:
 def _conditions(filters: Filters) -> list[pl.Expr]:
     conditions = []
     for name in type(filters).model_fields:
-        wanted = getattr(filters, name)
-        if isinstance(wanted, Range):
-            conditions += _within(name, wanted)
-        elif isinstance(wanted, bool):
-            conditions.append(pl.col(name) == (1.0 if wanted else 0.0))
-        elif isinstance(wanted, list):
+        value = getattr(filters, name)
+        if isinstance(value, Range):
+            conditions += _within(name, value)
+        elif isinstance(value, bool):
+            conditions.append(pl.col(name) == (1.0 if value else 0.0))
+        elif isinstance(value, list):
             column = pl.col(ARTIST if name == "artist" else name)
-            conditions.append(column.str.to_lowercase().is_in([one.lower() for one in wanted]))
+            conditions.append(column.str.to_lowercase().is_in([one.lower() for one in value]))
     return conditions
 
 
-def _within(name: str, wanted: Range) -> list[pl.Expr]:
+def _within(name: str, limits: Range) -> list[pl.Expr]:
     column, conditions = pl.col(name), [pl.col(name).is_not_null()]
-    if wanted.min is not None:
-        conditions.append(column >= wanted.min)
-    if wanted.max is not None:
-        conditions.append(column <= wanted.max)
+    if limits.min is not None:
+        conditions.append(column >= limits.min)
+    if limits.max is not None:
+        conditions.append(column <= limits.max)
     return conditions
 
 
-def first(result: Retrieved, counts: Sequence[int]) -> Retrieved:
-    """The first `counts` proposals for each query, as if it had been asked for so many."""
+def limit_proposals(retrieved: Mapping[str, Retrieved], counts: Sequence[int], masks: Sequence[Mask | None]) -> dict[str, Retrieved]:
+    """What each source proposes, where query `i` gets its first `counts[i]` proposals that `masks[i]` allows; None allows all.
+
+    A query gets the same proposals in every batch, although the whole batch is retrieved with the largest count.
+    """
+    return {source: _limited(result, counts, masks) for source, result in retrieved.items()}
+
+
+def _limited(result: Retrieved, counts: Sequence[int], masks: Sequence[Mask | None]) -> Retrieved:
     width = result.tracks.shape[1]
-    if min(counts) >= width:
+    if min(counts) >= width and all(mask is None for mask in masks):
         return result
     beyond = np.arange(width) >= np.array(counts)[:, None]
-    return replace(result, tracks=np.where(beyond, np.int32(NO_TRACK), result.tracks))
-
-
-def keep(retrieved: Mapping[str, Retrieved], masks: Sequence[Mask | None]) -> Mapping[str, Retrieved]:
-    """The proposals each query's mask allows; None allows all."""
-    if all(mask is None for mask in masks):
-        return retrieved
-    return {source: replace(result, tracks=_kept(result.tracks, masks)) for source, result in retrieved.items()}
-
-
-def _kept(tracks: Ints, masks: Sequence[Mask | None]) -> Ints:
-    kept = tracks.copy()
-    for row, mask in zip(kept, masks, strict=True):
+    tracks = np.where(beyond, np.int32(NO_TRACK), result.tracks)
+    for row, mask in zip(tracks, masks, strict=True):
         if mask is not None:
             row[(row != NO_TRACK) & ~mask[row]] = NO_TRACK
-    return kept
+    return replace(result, tracks=tracks)
 
 
-def fill(answer: Answer, query: Query, mask: Mask | None, num_tracks: int) -> Answer:
-    """`answer` (one query) with the popular order of the allowed tracks in its empty places, as far as there are any.
+def fill_with_popular(ranked: RankedAnswer, k: int, query: Query, mask: Mask | None, num_tracks: int) -> RankedAnswer:
+    """`ranked`, filled up to `k` tracks with the most popular allowed tracks, as far as there are any.
 
-    Track indices are that order: the vocabulary holds the most held track first. Their scores go down from the last.
+    Track indices are in the order of popularity. The scores of the added tracks go down from the last score by 1 each.
     """
-    tracks, scores = answer.ranking.tracks[0], answer.ranking.scores[0]
-    count = int((tracks != NO_TRACK).sum())
-    if count == len(tracks):
-        return answer
-    more = _popular(query, tracks[:count], mask, num_tracks)[: len(tracks) - count]
-    last = float(scores[count - 1]) if count else 0.0
-    filled = Ranking(tracks[None].copy(), scores[None].copy())
-    filled.tracks[0, count : count + len(more)] = more
-    filled.scores[0, count : count + len(more)] = last - 1 - np.arange(len(more))
-    ranks = {source: of_source.copy() for source, of_source in answer.ranks.items()}
-    ranks.setdefault(POPULARITY, np.zeros(tracks[None].shape, np.int32))[0, count : count + len(more)] = more + 1
-    return Answer(filled, ranks)
+    n = len(ranked.tracks)
+    if n >= k:
+        return ranked
+    added = _popular(query, ranked.tracks, mask, num_tracks)[: k - n]
+    last = float(ranked.scores[-1]) if n else 0.0
+    scores = (last - 1 - np.arange(len(added))).astype(np.float32)
+    ranks = {source: np.concatenate([of_source, np.zeros(len(added), np.int32)]) for source, of_source in ranked.ranks.items()}
+    ranks.setdefault(POPULARITY, np.zeros(n + len(added), np.int32))[n:] = added + 1
+    return replace(ranked, tracks=np.concatenate([ranked.tracks, added]), scores=np.concatenate([ranked.scores, scores]), ranks=ranks)
 
 
 def _popular(query: Query, taken: Ints, mask: Mask | None, num_tracks: int) -> Ints:
-    """The allowed tracks that are neither asked with, excluded nor taken, most popular first."""
+    """The allowed tracks that are not seeds, excluded or taken, the most popular first."""
     free = np.ones(num_tracks, bool) if mask is None else mask.copy()
     for tracks in (query.seeds, query.exclude, taken):
         free[tracks] = False

@@ -1,165 +1,165 @@
-"""The second stage for a batch whose queries want different things: another length, a given set of tracks, reasons.
+"""Ranks a mixed batch: each query may have its own k, a fixed candidate set, or ask for explanations.
 
-Input: queries, what the sources proposed, one Want each. Output: one Ranked each, the same whoever travels along: how
-many candidates are ranked depends on k, so queries are ranked beside those of the same budget only.
-Knows no network, no name and no filter.
+Input: queries, what the sources propose for them, RankOptions for each. Output: one RankedAnswer per query, the same whatever
+the batch: the number of candidates depends on k, so queries are ranked together with those of the same number only.
+Independent of HTTP, of track names and of filters.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from engine.pipeline import Answer, SecondStage, answer
-from features.domain import NO_TRACK, Candidates, Ints, Queries, Ranking, Retrieved
+from engine.pipeline import Answer, SecondStage, top_k
+from features.domain import NO_TRACK, Candidates, Floats, Ints, Queries, Retrieved
 from features.unit_length import unit_rows
-from stages.retrieve import topk
 from stages.retrieve.union import unite
 
-REASONS = 5
-"""Features named in an explanation."""
-LIKE = 3
-"""Seeds named in an explanation."""
+MAX_REASONS = 5
+"""Features in an explanation."""
+MAX_SIMILAR_SEEDS = 3
+"""Seed tracks in an explanation."""
 _GIVEN = "given"
 
 
 @dataclass(frozen=True)
 class RankOptions:
-    """What one query is to be answered with."""
+    """How one query is ranked."""
 
     k: int
-    """Decides how many candidates are ranked."""
+    """Tracks asked for; decides how many candidates are ranked."""
     length: int
-    """Tracks to answer with: k, or more where something is chosen from them afterwards."""
-    among: Ints | None = None
-    """Rank these tracks and no others, however little speaks for them."""
+    """Tracks to return: k, or more where a later step chooses among them."""
+    candidates: Ints | None = None
+    """Rank exactly these tracks; None: rank what the sources propose."""
     explain: bool = False
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """What speaks for one track: (feature, what it adds to the score), largest first; the seeds it is most like."""
+    """Why one track is in the answer."""
 
     features: tuple[tuple[str, float], ...]
-    like: tuple[int, ...]
+    """(pair feature, what it adds to the score), the largest effect first."""
+    similar_seeds: tuple[int, ...]
+    """The seed tracks it is most similar to, the most similar first."""
+
+
+def _no_tracks() -> Ints:
+    return np.empty(0, np.int32)
+
+
+def _no_scores() -> Floats:
+    return np.empty(0, np.float32)
 
 
 @dataclass(frozen=True)
 class RankedAnswer:
-    """The answer to one query."""
+    """The answer to one query: `n` tracks, best first, without padding."""
 
-    answer: Answer
-    """Of one query."""
+    tracks: Ints = field(default_factory=_no_tracks)
+    """(n,)"""
+    scores: Floats = field(default_factory=_no_scores)
+    """(n,) comparable within this answer only."""
+    ranks: Mapping[str, Ints] = field(default_factory=dict)
+    """Per source (n,): the rank from 1 at which it proposed the track, 0 where it did not."""
     explanations: tuple[Explanation, ...] = ()
-    """One a track where reasons were wanted."""
-    candidates: int = 0
-    """Tracks that were ranked for it."""
+    """One per track where they were asked for."""
+    num_candidates: int = 0
+    """Tracks that were ranked for this query."""
 
-    @property
-    def count(self) -> int:
-        """Tracks in the answer."""
-        return int((self.answer.ranking.tracks[0] != NO_TRACK).sum())
+    @classmethod
+    def of(cls, answer: Answer, i: int, length: int | None = None) -> RankedAnswer:
+        """The first `length` tracks for query `i` of a batch; None: all of them."""
+        tracks = answer.ranking.tracks[i, :length]
+        n = int((tracks != NO_TRACK).sum())  # padding comes last
+        ranks = {source: of_source[i, :n] for source, of_source in answer.ranks.items()}
+        return cls(tracks[:n], answer.ranking.scores[i, :n], ranks)
 
-
-def nothing(k: int) -> Answer:
-    """An answer to one query without a track."""
-    ranking = topk.empty(1, k)
-    return Answer(Ranking(ranking.tracks, ranking.scores), {})
-
-
-def pick(ranked: RankedAnswer, places: Ints, k: int) -> RankedAnswer:
-    """The tracks at `places`, at most k, in that order; room for k."""
-    answer = nothing(k)
-    answer.ranking.tracks[0, : len(places)] = ranked.answer.ranking.tracks[0, places]
-    answer.ranking.scores[0, : len(places)] = ranked.answer.ranking.scores[0, places]
-    ranks = {source: np.zeros((1, k), np.int32) for source in ranked.answer.ranks}
-    for source, of_source in ranked.answer.ranks.items():
-        ranks[source][0, : len(places)] = of_source[0, places]
-    explanations = tuple(ranked.explanations[place] for place in places) if ranked.explanations else ()
-    return RankedAnswer(Answer(answer.ranking, ranks), explanations, ranked.candidates)
+    def pick(self, places: Ints) -> RankedAnswer:
+        """The tracks at `places`, in that order."""
+        ranks = {source: of_source[places] for source, of_source in self.ranks.items()}
+        explanations = tuple(self.explanations[place] for place in places) if self.explanations else ()
+        return RankedAnswer(self.tracks[places], self.scores[places], ranks, explanations, self.num_candidates)
 
 
 def rank_each(
-    second: SecondStage, queries: Queries, retrieved: Mapping[str, Retrieved], options: Sequence[RankOptions]
+    second: SecondStage, queries: Queries, retrieved: Mapping[str, Retrieved], rank_options: Sequence[RankOptions]
 ) -> list[RankedAnswer]:
-    """One Ranked a query, in their order."""
-    groups = _alike(second, options)
+    """One RankedAnswer per query, in their order."""
+    groups = _groups(second, rank_options)
     if len(groups) == 1:
-        return _rank_alike(second, queries, retrieved, options)
+        return _rank_group(second, queries, retrieved, rank_options)
     ranked: dict[int, RankedAnswer] = {}
     for rows in groups:
-        of_rows = Queries.of(queries[i] for i in rows)
-        of_sources = {source: result.take(rows) for source, result in retrieved.items()}
-        ranked |= zip(rows, _rank_alike(second, of_rows, of_sources, [options[i] for i in rows]), strict=True)
-    return [ranked[i] for i in range(len(options))]
+        group = Queries.of(queries[i] for i in rows)
+        proposed = {source: result.take(rows) for source, result in retrieved.items()}
+        ranked |= zip(rows, _rank_group(second, group, proposed, [rank_options[i] for i in rows]), strict=True)
+    return [ranked[i] for i in range(len(rank_options))]
 
 
-def _rank_alike(
-    second: SecondStage, queries: Queries, retrieved: Mapping[str, Retrieved], options: Sequence[RankOptions]
-) -> list[RankedAnswer]:
-    candidates = _candidates(second, retrieved, options)
-    best = answer(candidates, second.scores(queries, candidates), max(option.length for option in options))
-    return [_one(second, queries, candidates, best, i, option) for i, option in enumerate(options)]
-
-
-def _alike(second: SecondStage, options: Sequence[RankOptions]) -> list[list[int]]:
-    """The rows of each group that may be ranked side by side."""
+def _groups(second: SecondStage, rank_options: Sequence[RankOptions]) -> list[list[int]]:
+    """The rows of the queries that may be ranked together."""
     groups: dict[int, list[int]] = {}
-    for i, option in enumerate(options):
-        groups.setdefault(-1 if option.among is not None else second.budget.most(option.k), []).append(i)
+    for i, options in enumerate(rank_options):
+        groups.setdefault(-1 if options.candidates is not None else second.budget.most(options.k), []).append(i)
     return list(groups.values())
 
 
-def _candidates(second: SecondStage, retrieved: Mapping[str, Retrieved], options: Sequence[RankOptions]) -> Candidates:
-    if options[0].among is None:
-        return second.candidates(retrieved, options[0].k)
-    return among(retrieved, [option.among for option in options if option.among is not None])
+def _rank_group(
+    second: SecondStage, queries: Queries, retrieved: Mapping[str, Retrieved], rank_options: Sequence[RankOptions]
+) -> list[RankedAnswer]:
+    candidates = _candidates(second, retrieved, rank_options)
+    best = top_k(candidates, second.scores(queries, candidates), max(options.length for options in rank_options))
+    answers = []
+    for i, options in enumerate(rank_options):
+        ranked = RankedAnswer.of(best, i, options.length)
+        explanations = tuple(_explanations(second, queries, candidates, i, ranked.tracks)) if options.explain else ()
+        answers.append(replace(ranked, explanations=explanations, num_candidates=int(candidates.counts()[i])))
+    return answers
 
 
-def among(retrieved: Mapping[str, Retrieved], given: Sequence[Ints]) -> Candidates:
-    """The `given` tracks of each query as candidates, each with what the sources say of it, and no others."""
-    tracks = np.full((len(given), max(len(of_query) for of_query in given)), NO_TRACK, np.int32)
-    for i, of_query in enumerate(given):
-        tracks[i, : len(of_query)] = of_query
-    restricted = {source: only(result, given) for source, result in retrieved.items()}
-    union = unite({**restricted, _GIVEN: Retrieved(tracks, np.zeros(tracks.shape, np.float32))})
+def _candidates(second: SecondStage, retrieved: Mapping[str, Retrieved], rank_options: Sequence[RankOptions]) -> Candidates:
+    if rank_options[0].candidates is None:
+        return second.candidates(retrieved, rank_options[0].k)
+    return fixed_candidates(retrieved, [options.candidates for options in rank_options if options.candidates is not None])
+
+
+def fixed_candidates(retrieved: Mapping[str, Retrieved], tracks: Sequence[Ints]) -> Candidates:
+    """Exactly the given `tracks` of each query, with the ranks and scores of the sources that propose them."""
+    given = np.full((len(tracks), max(len(of_query) for of_query in tracks)), NO_TRACK, np.int32)
+    for i, of_query in enumerate(tracks):
+        given[i, : len(of_query)] = of_query
+    proposed = {source: restrict(result, tracks) for source, result in retrieved.items()}
+    union = unite({**proposed, _GIVEN: Retrieved(given, np.zeros(given.shape, np.float32))})
     return replace(union, sources=union.sources[:-1], ranks=union.ranks[:-1], scores=union.scores[:-1])
 
 
-def only(result: Retrieved, allowed: Sequence[Ints]) -> Retrieved:
-    """The proposals that are among the `allowed` tracks of their query; the others leave a gap, so that ranks stay."""
+def restrict(result: Retrieved, allowed: Sequence[Ints]) -> Retrieved:
+    """The proposals among the `allowed` tracks of their query; the others become padding in place, so that ranks do not change."""
     kept = np.stack([np.isin(tracks, of_query) for tracks, of_query in zip(result.tracks, allowed, strict=True)])
     return replace(result, tracks=np.where(kept, result.tracks, NO_TRACK).astype(np.int32))
 
 
-def _one(second: SecondStage, queries: Queries, candidates: Candidates, best: Answer, i: int, option: RankOptions) -> RankedAnswer:
-    ranks = {source: of_source[i : i + 1, : option.length] for source, of_source in best.ranks.items()}
-    ranking = Ranking(best.ranking.tracks[i : i + 1, : option.length], best.ranking.scores[i : i + 1, : option.length])
-    count = int(candidates.offsets[i + 1] - candidates.offsets[i])
-    tracks = ranking.tracks[0][ranking.tracks[0] != NO_TRACK]
-    explanations = tuple(_explanations(second, queries, candidates, i, tracks)) if option.explain else ()
-    return RankedAnswer(Answer(ranking, ranks), explanations, count)
-
-
 def _explanations(second: SecondStage, queries: Queries, candidates: Candidates, i: int, tracks: Ints) -> Iterator[Explanation]:
-    """Of each of `tracks`, candidates of query `i`."""
+    """One for each of `tracks`, which are candidates of query `i`; none without a ranker."""
     if second.ranker is None or not len(tracks):
         return
     start, stop = candidates.offsets[i], candidates.offsets[i + 1]
     rows = start + np.searchsorted(candidates.tracks[start:stop], tracks)
-    added = second.ranker.contributions(second.pair_features.compute(queries, candidates)[rows])
-    names, likes = second.pair_features.names, _like(second, queries.seeds_of(i), tracks)
-    for values, like in zip(added, likes, strict=True):
-        top = np.argsort(-np.abs(values), kind="stable")[:REASONS]
-        yield Explanation(tuple((names[place], float(values[place])) for place in top), like)
+    contributions = second.ranker.contributions(second.pair_features.compute(queries, candidates)[rows])
+    names, similar = second.pair_features.names, _similar_seeds(second, queries.seeds_of(i), tracks)
+    for values, seeds in zip(contributions, similar, strict=True):
+        top = np.argsort(-np.abs(values), kind="stable")[:MAX_REASONS]
+        yield Explanation(tuple((names[place], float(values[place])) for place in top), seeds)
 
 
-def _like(second: SecondStage, seeds: Ints, tracks: Ints) -> list[tuple[int, ...]]:
-    """The seeds nearest to each track in the first vector space there is, nearest first."""
+def _similar_seeds(second: SecondStage, seeds: Ints, tracks: Ints) -> list[tuple[int, ...]]:
+    """For each track the most similar seeds in the first vector space of the model, the most similar first."""
     space = next(iter(second.pair_features.spaces.values()), None)
     if space is None or not len(seeds):
         return [() for _ in tracks]
     cosines = unit_rows(space.vectors[tracks]) @ unit_rows(space.vectors[seeds]).T  # (tracks, seeds)
-    return [tuple(seeds[row].tolist()) for row in np.argsort(-cosines, axis=1, kind="stable")[:, :LIKE]]
+    return [tuple(seeds[row].tolist()) for row in np.argsort(-cosines, axis=1, kind="stable")[:, :MAX_SIMILAR_SEEDS]]

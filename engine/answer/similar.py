@@ -1,8 +1,8 @@
-"""Which tracks are like which: neighbours of one track, and an answer made more varied.
+"""Track similarity: the nearest tracks of one track, and a more diverse choice from a ranked list.
 
 Input: the track vectors of the als and the content source. Output: the tracks nearest to one by cosine; or a choice
-from a ranked list that trades score for variety (maximal marginal relevance, Carbonell and Goldstein 1998).
-Every comparison is exact, one matrix-vector product over all tracks. Knows no query and no HTTP.
+from a ranked list that trades score for diversity (maximal marginal relevance, Carbonell and Goldstein 1998).
+Every comparison is exact, one matrix-vector product over all tracks. Independent of queries and of HTTP.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ from stages.retrieve import topk
 from stages.retrieve.vectors import FILE, open_vectors
 
 SPACES = ("als", "content")
-"""The spaces a track is compared in, the first that knows it."""
+"""The vector spaces a track may be compared in; the first one that knows the track is used."""
 
 
 @dataclass(frozen=True)
 class SimilarTracks:
-    """The spaces of an artifact, and which tracks each of them knows."""
+    """The vector spaces of an artifact, and which tracks each of them knows."""
 
     spaces: Mapping[str, Space]
     known: Mapping[str, np.ndarray]
-    """Per space (num_tracks,) bool: als knows the tracks that some playlist holds, content those with a vector."""
+    """Per space (num_tracks,) bool: als knows the tracks that are in a playlist, content those with a vector."""
 
     @classmethod
     def open(cls, artifact: Artifact) -> SimilarTracks:
         """The vectors are mapped into memory and shared with the sources on the same machine."""
         spaces = {name: _open(artifact, name) for name in SPACES if f"{SOURCES}/{name}/{FILE}" in artifact.manifest.files}
-        held = np.load(artifact.path / FACTS / "counts.npy", allow_pickle=False) > 0
-        known = {name: space.lengths > 1e-6 if name == "content" else held for name, space in spaces.items()}
+        in_playlists = np.load(artifact.path / FACTS / "counts.npy", allow_pickle=False) > 0
+        known = {name: space.lengths > 1e-6 if name == "content" else in_playlists for name, space in spaces.items()}
         return cls(spaces, known)
 
     def nearest(self, track: int, k: int) -> tuple[str, Ints, Floats]:
-        """(space, tracks, cosines), nearest first, ties by track index; a track no space knows is a SegueError."""
+        """(space, tracks, cosines), nearest first, ties by track index; a track that no space knows is a SegueError."""
         for name, space in self.spaces.items():
             if self.known[name][track]:
                 return name, *self._nearest(name, space, track, k)
-        raise SegueError(f"similar: expected a track with vectors in {' or '.join(SPACES)}, found one that nothing is known of")
+        raise SegueError(f"similar: expected a track with vectors in {' or '.join(SPACES)}, found one that neither knows")
 
     def _nearest(self, name: str, space: Space, track: int, k: int) -> tuple[Ints, Floats]:
         direction = space.vectors[track] / max(float(space.lengths[track]), SHORTEST)
@@ -55,10 +55,10 @@ class SimilarTracks:
         tracks = np.flatnonzero(others).astype(np.int32)
         return topk.best(tracks, np.clip(cosines[tracks], -1, 1).astype(np.float32), k)
 
-    def varied(self, tracks: Ints, scores: Floats, k: int, diversity: float) -> Ints:
-        """Places of `k` of the ranked `tracks`: each maximises (1 - diversity) * score - diversity * (largest cosine to those before).
+    def diversify(self, tracks: Ints, scores: Floats, k: int, diversity: float) -> Ints:
+        """The places of `k` of the ranked `tracks`: each maximises (1 - diversity) * score - diversity * (largest cosine to those before).
 
-        Scores are scaled to 0…1 over `tracks`. Without a space there is nothing to tell tracks apart by: a SegueError.
+        Scores are scaled to 0…1 over `tracks`. A model without a vector space is a SegueError.
         """
         if not self.spaces:
             raise SegueError("diversity: expected a model with an als or a content source, found neither")

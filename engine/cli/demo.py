@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,10 @@ from engine.cli.console import show, show_rows, shown_progress
 from engine.cli.describe import show_report
 from engine.config import Config, SourcesConfig
 from engine.evaluate.report import evaluate
-from engine.model import open_model
-from engine.serve.app import ENVIRONMENT, running_service
+from engine.model import load_model
+from engine.serve import cluster
+from engine.serve.ports import free_port
+from engine.serve.service import running_service
 from features.ingest import ingest
 from features.synthetic import write_world
 from stages.rank.lambdamart import LambdaMartRecipe
@@ -41,7 +42,7 @@ Say = Callable[[str], None]
 
 def demo(folder: Path, say: Say) -> None:
     """Does it all below `folder`; servers and workers it starts are stopped before it returns."""
-    os.environ.update({name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()})  # before Ray is imported
+    os.environ.update(cluster.environment())  # before Ray is imported
     world, dataset, artifact = folder / "world", folder / "dataset", folder / "artifact"
     say(f"\n1. A world: {PLAYLISTS} playlists over {TRACKS} tracks, written to {world}")
     with shown_progress() as progress:
@@ -55,7 +56,7 @@ def demo(folder: Path, say: Say) -> None:
     say("\n4. Evaluate on playlists whose end was hidden")
     _evaluate(artifact, world)
     say("\n5. Serve with Ray Serve, which takes half a minute to start, and ask over HTTP")
-    with running_service(artifact, "composed", _free_port()) as url:
+    with running_service(artifact, "composed", free_port()) as url:
         _ask(url, world / "challenge.json", say)
     say("\nDone. The same with your own playlists: see README.md")
 
@@ -69,16 +70,10 @@ def _train(dataset: Path, artifact: Path) -> None:
 
 
 def _evaluate(artifact: Path, world: Path) -> None:
-    model = open_model(artifact)
+    model = load_model(artifact)
     with shown_progress() as progress:
         result = evaluate(model, world / "challenge.json", world / "truth.parquet", progress)
     show_report(result, model.artifact.manifest)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _ask(url: str, challenge: Path, say: Say) -> None:

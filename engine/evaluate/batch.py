@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from engine.evaluate.submission import TRACKS_PER_PLAYLIST, write_submission
+from engine.evaluate.submission import write_submission
 from engine.model import Model
-from engine.pipeline import alone, batches
+from engine.pipeline import batches, rank_by_source
 from features.atomic import written_whole
 from features.challenge import read_challenge
 from features.dataset import Dataset
-from features.domain import NO_TRACK, Ints, Queries, Query, Ranking, SegueError
+from features.domain import MAX_ANSWER, NO_TRACK, Ints, Queries, Query, Ranking, SegueError
 from features.progress import Progress
 from features.schema import PLAYLIST_ID, TRACK_ID
 from features.vocabulary import URI_PREFIX
@@ -29,13 +29,13 @@ BATCH = 64
 def continue_challenge(model: Model, challenge: Path, out: Path, team: str, contact: str, progress: Progress) -> int:
     """Writes the official submission for `challenge`; returns how many seed tracks the model does not know."""
     vocabulary = model.names.vocabulary
-    if len(vocabulary) < TRACKS_PER_PLAYLIST:
+    if len(vocabulary) < MAX_ANSWER:
         raise SegueError(
-            f"{out}: expected a model of at least {TRACKS_PER_PLAYLIST} tracks, found {len(vocabulary)}. A submission needs 500 a playlist"
+            f"{out}: expected a model of at least {MAX_ANSWER} tracks, found {len(vocabulary)}. A submission needs as many a playlist"
         )
     asked = read_challenge(challenge, vocabulary)
     seeds = [_uris(vocabulary.ids(asked.queries.seeds_of(i))) for i in range(len(asked.queries))]
-    rankings = _ranked(model, asked.queries, TRACKS_PER_PLAYLIST, None, progress)
+    rankings = _ranked(model, asked.queries, MAX_ANSWER, None, progress)
     rows = (_uris(vocabulary.ids(row)) for ranking in rankings for row in ranking.tracks)
     write_submission(out, asked.pids, rows, team, contact, seeds=seeds)
     return int(asked.unknown_seeds.sum())
@@ -78,7 +78,7 @@ def _seeds(tracks: Ints) -> Ints:
 def _ranked(model: Model, queries: Queries, k: int, source: str | None, progress: Progress) -> Iterator[Ranking]:
     done = 0
     for batch in batches(queries, BATCH):
-        yield alone(model.pipeline.sources[source], batch, k) if source else model.pipeline.recommend(batch, k).ranking
+        yield rank_by_source(model.pipeline.sources[source], batch, k) if source else model.pipeline.recommend(batch, k).ranking
         done += len(batch)
         progress("recommend", done / len(queries))
 

@@ -15,13 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from features.domain import Candidates, Ints, Offsets, Qrels, Ranking, SegueError
+from features.domain import MAX_ANSWER, Candidates, Ints, Offsets, Qrels, Ranking, SegueError
 
 Values = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
-CHALLENGE_LENGTH = 500
-"""Tracks in an answer of the RecSys Challenge 2018."""
 CLICK_PAGE = 10
 """Tracks shown per click."""
 NO_HIT_CLICKS = 51
@@ -82,7 +80,7 @@ def r_precision(judged: Judged) -> Values:
 
 def clicks(judged: Judged) -> Values:
     """(q,) floor((first hit's rank - 1) / 10): pages of ten turned until a relevant track shows; 51 when none in 500. Lower is better."""
-    hits = judged.hits[:, :CHALLENGE_LENGTH]
+    hits = judged.hits[:, :MAX_ANSWER]
     if not hits.shape[1]:
         hits = np.zeros((len(hits), 1), np.bool_)  # argmax refuses rows without columns
     turned = np.where(hits.any(axis=1), hits.argmax(axis=1) // CLICK_PAGE, NO_HIT_CLICKS)
@@ -101,9 +99,9 @@ def per_query(ranking: Ranking, qrels: Qrels) -> dict[str, Values]:
     judged = judge(ranking, qrels)
     return {
         "r_precision": r_precision(judged),
-        "ndcg@500": ndcg(judged, CHALLENGE_LENGTH),
+        "ndcg@500": ndcg(judged, MAX_ANSWER),
         "clicks": clicks(judged),
-        "recall@500": recall(judged, CHALLENGE_LENGTH),
+        "recall@500": recall(judged, MAX_ANSWER),
         "map@10": average_precision(judged, 10),
     }
 

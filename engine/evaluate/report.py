@@ -19,16 +19,15 @@ import numpy.typing as npt
 
 from engine.evaluate import metrics
 from engine.model import Model
-from engine.pipeline import Pipeline, answer, batches
+from engine.pipeline import Pipeline, batches, top_k
 from engine.provenance import provenance
 from features.atomic import written_whole
 from features.challenge import read_challenge, read_truth
-from features.domain import Candidates, Ints, Qrels, Queries, Ranking
+from features.domain import MAX_ANSWER, Candidates, Ints, Qrels, Queries, Ranking
 from features.progress import Progress, silent
 from features.split import SHAPES
 from stages.retrieve.union import unite
 
-LENGTH = 500
 SHORT = 10
 """Coverage and personalization are of the first so many."""
 FUSION, RANKER = "fusion", "ranker"
@@ -41,7 +40,7 @@ class Comparison:
     """Every list of one and the same queries, side by side."""
 
     rankings: Mapping[str, Ranking]
-    """Per source, then fusion and ranker: (q, LENGTH)."""
+    """Per source, then fusion and ranker: (q, MAX_ANSWER)."""
     ceilings: Values
     """(q,) share of the relevant tracks that the ranker was given."""
     union: Values
@@ -78,10 +77,10 @@ def compare(pipeline: Pipeline, queries: Queries, qrels: Qrels, progress: Progre
 
 def _compare(pipeline: Pipeline, queries: Queries, qrels: Qrels) -> Comparison:
     second, retrieved = pipeline.second, pipeline.retrieve(queries)
-    rankings = {name: Ranking(result.tracks[:, :LENGTH], result.scores[:, :LENGTH]) for name, result in retrieved.items()}
-    candidates = second.candidates(retrieved, LENGTH)
-    rankings[FUSION] = answer(candidates, second.fusion.score(candidates), LENGTH).ranking
-    rankings[RANKER] = answer(candidates, second.scores(queries, candidates), LENGTH).ranking
+    rankings = {name: Ranking(result.tracks[:, :MAX_ANSWER], result.scores[:, :MAX_ANSWER]) for name, result in retrieved.items()}
+    candidates = second.candidates(retrieved, MAX_ANSWER)
+    rankings[FUSION] = top_k(candidates, second.fusion.score(candidates), MAX_ANSWER).ranking
+    rankings[RANKER] = top_k(candidates, second.scores(queries, candidates), MAX_ANSWER).ranking
     union = unite(retrieved)
     without = {name: metrics.recall_ceiling(_without(union, name), qrels) for name in retrieved}
     return Comparison(rankings, metrics.recall_ceiling(candidates, qrels), metrics.recall_ceiling(union, qrels), without)

@@ -10,9 +10,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from features.atomic import written_whole
-from features.domain import SegueError
-
-TRACKS_PER_PLAYLIST = 500
+from features.domain import MAX_ANSWER, SegueError
 
 
 def write_submission(
@@ -43,10 +41,10 @@ def write_submission(
 
 
 def _require_answer(pid: str, row: Sequence[str], seeds: Collection[str]) -> None:
-    if len(row) != TRACKS_PER_PLAYLIST:
+    if len(row) != MAX_ANSWER:
         raise SegueError(
-            f"playlist {pid}: expected {TRACKS_PER_PLAYLIST} tracks, found {len(row)}. "
-            f"The vocabulary holds too few tracks besides the seeds, or k was smaller. Recommend with k = {TRACKS_PER_PLAYLIST}."
+            f"playlist {pid}: expected {MAX_ANSWER} tracks, found {len(row)}. "
+            f"The vocabulary holds too few tracks besides the seeds, or k was smaller. Recommend with k = {MAX_ANSWER}."
         )
     _require_once(f"playlist {pid}: tracks", row)
     repeated_seeds = sorted(set(row) & set(seeds))

@@ -1,8 +1,8 @@
-"""The Ray Serve deployments: the stages, the gateway and the release, each in replicas of its own.
+"""The Ray Serve deployments: sources, ranker, gateway and release.
 
-Input: settings, and the release, which says what model to open. Output: what Serve starts. Every class here is a shell: the
-stages are those of `engine.serve.local_stages`, the gateway that of `engine.serve.gateway`, and a handle is made to look like a stage, so
-that both topologies run the same code. Knows no route and no algorithm.
+Input: settings, and a handle of the release, which knows the models that every replica has to open. Output: classes that Serve
+runs in replicas. They contain no algorithm: a replica wraps a stage of `engine.serve.local_stages`, the active model or the
+rollout, and RemoteStage makes a handle look like a stage, so that both topologies run the same code.
 """
 
 from __future__ import annotations
@@ -23,12 +23,14 @@ from starlette.types import ASGIApp
 
 from engine.answer.ranking import RankedAnswer, RankOptions
 from engine.serve.active_model import ActiveModel
-from engine.serve.local_stages import LocalRanker, LocalSources, Proposals, Stage, reason
-from engine.serve.middleware import RETRY_AFTER, keys_of_environment
+from engine.serve.api_keys import keys_from_environment
+from engine.serve.local_stages import LocalRanker, LocalSources
 from engine.serve.model_cache import ModelRef, WrongVersion
 from engine.serve.orchestrator import Limits
-from engine.serve.placement import GATEWAY, placed
-from engine.serve.prometheus import PrometheusTelemetry, log_as_serve_does
+from engine.serve.placement import GATEWAY, sources_by_deployment
+from engine.serve.problems import RETRY_AFTER_S
+from engine.serve.prometheus import PrometheusTelemetry, log_to_serve_files
+from engine.serve.protocols import Proposals, Stage, last_line
 from engine.serve.rollout import ModelChange, Rollout
 from engine.serve.routes import web_app
 from features.domain import Queries, Retrieved, SegueError
@@ -37,26 +39,26 @@ P = ParamSpec("P")
 T = TypeVar("T")
 LOG = logging.getLogger("segue")
 CPUS = 0.1
-"""What a replica reserves by default. A share, so that all fit a laptop; what it uses is set by `threads`."""
-LOADING_S = 600.0
-"""A model must be open in every replica after so long."""
-ANSWERING_S = 5.0
-"""A replica whose threads do not come to a call for so long is not healthy; nor are calls of the release waited for longer."""
-LOOK_EVERY_S = 5.0
-"""A gateway that missed a change of models hears of it after so long."""
-STAGE: dict[str, Any] = {
+"""What a replica reserves by default. A small share, so that all replicas fit on a laptop; `threads` sets what a replica uses."""
+LOAD_TIMEOUT_S = 600.0
+"""For every replica to open a model."""
+CALL_TIMEOUT_S = 5.0
+"""For a health check of a replica's threads, and for calls to the gateways."""
+POLL_EVERY_S = 5.0
+"""How often a gateway asks which model is served, in case it missed a rollout."""
+STAGE_OPTIONS: dict[str, Any] = {
     "ray_actor_options": {"num_cpus": CPUS},
-    "max_ongoing_requests": 16,  # batches of several gateways, one after the other
+    "max_ongoing_requests": 16,  # batches of several gateways, which run one after the other
     "max_queued_requests": 64,
-    "health_check_timeout_s": 2 * ANSWERING_S,
-    "logging_config": {"encoding": "JSON", "enable_access_log": False},  # the gateway's line a request says enough
+    "health_check_timeout_s": 2 * CALL_TIMEOUT_S,
+    "logging_config": {"encoding": "JSON", "enable_access_log": False},  # the gateway logs every request
 }
-INGRESS: dict[str, Any] = {
+GATEWAY_OPTIONS: dict[str, Any] = {
     "ray_actor_options": {"num_cpus": CPUS},
-    "max_ongoing_requests": 256,  # above what may wait in the gateway itself, which refuses with problem details
+    "max_ongoing_requests": 256,  # above the gateway's own queue, which refuses with problem details
     "max_queued_requests": 64,
-    "backpressure_config": BackpressureConfig(status_code=429, retry_after_s=RETRY_AFTER),
-    "logging_config": {"encoding": "JSON", "enable_access_log": False},  # the door writes a fuller line
+    "backpressure_config": BackpressureConfig(status_code=429, retry_after_s=RETRY_AFTER_S),
+    "logging_config": {"encoding": "JSON", "enable_access_log": False},  # the middleware writes a fuller line
 }
 RELEASE_OPTIONS: dict[str, Any] = {
     "num_replicas": 1,
@@ -67,16 +69,17 @@ RELEASE_OPTIONS: dict[str, Any] = {
 
 
 class _Follower:
-    """A replica that opens what the release wants, when it starts and whenever it is asked for a model it lacks."""
+    """Keeps a replica up to date with the release, when it starts and whenever a call names a model that is not open."""
 
     def __init__(self, release: DeploymentHandle[Any]) -> None:
         self._release = release
         self._catching_up: asyncio.Task[None] | None = None
 
-    async def wanted(self) -> list[ModelRef]:
-        return list(await asyncio.wait_for(self._release.wanted.remote(), LOADING_S))
+    async def models(self) -> list[ModelRef]:
+        return list(await asyncio.wait_for(self._release.models.remote(), LOAD_TIMEOUT_S))
 
-    async def holding(self, stage: Stage, work: Callable[[], Awaitable[T]]) -> T:
+    async def call(self, stage: Stage, work: Callable[[], Awaitable[T]]) -> T:
+        """The result of `work`; on WrongVersion the stage starts to open what the release serves."""
         try:
             return await work()
         except WrongVersion:
@@ -85,67 +88,68 @@ class _Follower:
             raise
 
     async def catch_up(self, stage: Stage) -> None:
-        for model in await self.wanted():
+        for model in await self.models():
             await stage.prepare(model)
 
 
 class _StageReplica:
-    """What the replicas of all stages share."""
+    """What the replicas of sources and ranker share."""
 
     _stage: Stage
     _follower: _Follower
-    _asked: str = ""
+    _version: str = ""
+    """The version of the last call."""
 
     async def prepare(self, model: ModelRef) -> None:
         await self._stage.prepare(model)
 
     async def ping(self, version: str) -> str:
-        self._asked = await self._follower.holding(self._stage, lambda: self._stage.ping(version))
-        return self._asked
+        self._version = await self._follower.call(self._stage, lambda: self._stage.ping(version))
+        return self._version
 
     async def check_health(self) -> None:
-        """Its threads still come to calls; before anybody asked there is nothing to check."""
-        if self._asked:
+        """Serve restarts the replica where no thread becomes free in time. Before the first call nothing is checked."""
+        if self._version:
             try:
-                await asyncio.wait_for(self._stage.ping(self._asked), ANSWERING_S)
+                await asyncio.wait_for(self._stage.ping(self._version), CALL_TIMEOUT_S)
             except WrongVersion:
-                self._asked = ""
+                self._version = ""
 
 
 class SourcesReplica(_StageReplica):
     """The sources of one deployment; opens no other part of the artifact."""
 
     async def __init__(self, release: DeploymentHandle[Any], deployment: str, apart: Sequence[str], threads: int) -> None:  # type: ignore[misc]
-        self._sources = LocalSources(deployment, lambda artifact: placed(artifact, apart)[deployment], threads)
+        self._sources = LocalSources(deployment, lambda artifact: sources_by_deployment(artifact, apart)[deployment], threads)
         self._stage, self._follower = self._sources, _Follower(release)
         await self._follower.catch_up(self._stage)
 
-    async def retrieve(self, version: str, queries: Queries, n: int, within: float) -> Proposals:
-        self._asked = version
-        return await self._follower.holding(self._stage, lambda: self._sources.retrieve(version, queries, n, within))
+    async def retrieve(self, version: str, queries: Queries, n: int, timeout: float) -> Proposals:
+        self._version = version
+        return await self._follower.call(self._stage, lambda: self._sources.retrieve(version, queries, n, timeout))
 
 
 class RankerReplica(_StageReplica):
     """Fusion, pair features and ranker; opens no index."""
 
     async def __init__(self, release: DeploymentHandle[Any]) -> None:  # type: ignore[misc]
-        self._second = LocalRanker()
-        self._stage, self._follower = self._second, _Follower(release)
+        self._ranker = LocalRanker()
+        self._stage, self._follower = self._ranker, _Follower(release)
         await self._follower.catch_up(self._stage)
 
     async def rank(
-        self, version: str, queries: Queries, retrieved: Mapping[str, Retrieved], options: Sequence[RankOptions]
+        self, version: str, queries: Queries, retrieved: Mapping[str, Retrieved], rank_options: Sequence[RankOptions]
     ) -> list[RankedAnswer]:
-        self._asked = version
-        return await self._follower.holding(self._stage, lambda: self._second.rank(version, queries, retrieved, options))
+        self._version = version
+        return await self._follower.call(self._stage, lambda: self._ranker.rank(version, queries, retrieved, rank_options))
 
 
-class Remote:
-    """A handle that looks like a stage. A call whose replica dies is made once more, of another one."""
+class RemoteStage:
+    """A handle with the methods of a stage. A call whose replica dies is repeated once, in another replica."""
 
     def __init__(self, handle: DeploymentHandle[Any]) -> None:
         fast = handle.options(request_serialization="pickle", response_serialization="pickle")
-        self._ping, self._retrieve, self._rank = fast.ping, fast.retrieve, fast.rank  # each made once: making one is not free
+        self._ping, self._retrieve, self._rank = fast.ping, fast.retrieve, fast.rank  # once: each takes time to create
 
     async def prepare(self, model: ModelRef) -> None:
         """Nothing: the release calls every replica itself."""
@@ -154,18 +158,18 @@ class Remote:
         answer: str = await self._ping.remote(version)
         return answer
 
-    async def retrieve(self, version: str, queries: Queries, n: int, within: float) -> Proposals:
-        answer: Proposals = await _again_if_dead(lambda: self._retrieve.remote(version, queries, n, within))
+    async def retrieve(self, version: str, queries: Queries, n: int, timeout: float) -> Proposals:
+        answer: Proposals = await _repeat_if_dead(lambda: self._retrieve.remote(version, queries, n, timeout))
         return answer
 
     async def rank(
-        self, version: str, queries: Queries, retrieved: Mapping[str, Retrieved], options: Sequence[RankOptions]
+        self, version: str, queries: Queries, retrieved: Mapping[str, Retrieved], rank_options: Sequence[RankOptions]
     ) -> list[RankedAnswer]:
-        answer: list[RankedAnswer] = await _again_if_dead(lambda: self._rank.remote(version, queries, retrieved, options))
+        answer: list[RankedAnswer] = await _repeat_if_dead(lambda: self._rank.remote(version, queries, retrieved, rank_options))
         return answer
 
 
-async def _again_if_dead(call: Callable[[], Awaitable[T]]) -> T:
+async def _repeat_if_dead(call: Callable[[], Awaitable[T]]) -> T:
     try:
         return await call()
     except RayActorError:
@@ -173,7 +177,7 @@ async def _again_if_dead(call: Callable[[], Awaitable[T]]) -> T:
 
 
 class GatewayReplica:
-    """HTTP ingress. With handles it calls other deployments; without, it holds every stage itself."""
+    """HTTP ingress. With handles it calls the stages in other deployments; without, it runs every stage itself."""
 
     async def __init__(  # type: ignore[misc]
         self,
@@ -186,15 +190,17 @@ class GatewayReplica:
         """`sources` by deployment."""
         self._follower, self._telemetry = _Follower(release), PrometheusTelemetry()
         if sources is None or ranker is None:
-            self._active = ActiveModel.of_one_process(limits, threads, self._telemetry)
+            self._active = ActiveModel.in_process(limits, threads, self._telemetry)
         else:
-            self._active = ActiveModel({name: Remote(handle) for name, handle in sources.items()}, Remote(ranker), limits, self._telemetry)
+            stages = {name: RemoteStage(handle) for name, handle in sources.items()}
+            self._active = ActiveModel(stages, RemoteStage(ranker), limits, self._telemetry)
         await self._follow()
         self._following = asyncio.create_task(self._keep_following())
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
-        log_as_serve_does()
-        return web_app(lambda: self._active.gateway, keys_of_environment(), tell_id=False, telemetry=self._telemetry)  # Serve tells it
+        log_to_serve_files()
+        keys = keys_from_environment()
+        return web_app(lambda: self._active.gateway, keys, echo_request_id=False, telemetry=self._telemetry)  # Serve echoes it
 
     async def prepare(self, model: ModelRef) -> None:
         await self._active.prepare(model)
@@ -206,16 +212,16 @@ class GatewayReplica:
         return self._active.model
 
     async def _follow(self) -> None:
-        (served, *_) = await self._follower.wanted()
+        (served, *_) = await self._follower.models()
         await self._active.activate(served)
 
     async def _keep_following(self) -> None:
         while True:
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(POLL_EVERY_S)
             try:
-                await asyncio.wait_for(self._follow(), LOADING_S)
-            except Exception as error:  # whatever keeps it from knowing better, the model at hand goes on serving
-                LOG.warning("the release does not answer: %s", reason(error))
+                await asyncio.wait_for(self._follow(), LOAD_TIMEOUT_S)
+            except Exception as error:  # whatever the error, the active model is still served
+                LOG.warning("the release does not answer: %s", last_line(error))
 
 
 class RemoteReplicas:
@@ -225,14 +231,14 @@ class RemoteReplicas:
         self._deployment = deployment
 
     async def prepare(self, model: ModelRef) -> None:
-        await self._must_answer(_StageReplica.prepare, model)
+        await self._call_all(_StageReplica.prepare, model)
 
-    async def _must_answer(self, method: Callable[Concatenate[Any, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> list[T]:
-        """As `_broadcast`; replicas that are late or gone are a SegueError."""
+    async def _call_all(self, method: Callable[Concatenate[Any, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> list[T]:
+        """As `_broadcast`; a replica that is late or gone is a SegueError."""
         try:
-            return await _broadcast(self._deployment, LOADING_S, method, *args, **kwargs)
+            return await _broadcast(self._deployment, LOAD_TIMEOUT_S, method, *args, **kwargs)
         except (DeploymentUnavailableError, TimeoutError) as error:
-            raise SegueError(f"{self._deployment}: expected an answer of every replica, found {reason(error)}") from error
+            raise SegueError(f"{self._deployment}: expected an answer of every replica, found {last_line(error)}") from error
 
 
 class RemoteGateways(RemoteReplicas):
@@ -242,30 +248,30 @@ class RemoteGateways(RemoteReplicas):
         super().__init__(GATEWAY)
 
     async def prepare(self, model: ModelRef) -> None:
-        await self._must_answer(GatewayReplica.prepare, model)
+        await self._call_all(GatewayReplica.prepare, model)
 
     async def activate(self, model: ModelRef) -> None:
-        await self._must_answer(GatewayReplica.activate, model)
+        await self._call_all(GatewayReplica.activate, model)
 
     async def active_models(self) -> list[ModelRef]:
         try:
-            models = await _broadcast(self._deployment, ANSWERING_S, GatewayReplica.active_model)
-        except (DeploymentUnavailableError, TimeoutError):  # the gateways start after the rollout
+            models = await _broadcast(self._deployment, CALL_TIMEOUT_S, GatewayReplica.active_model)
+        except (DeploymentUnavailableError, TimeoutError):  # the gateways start after the release
             return []
         return [model for model in models if model is not None]
 
 
 async def _broadcast(
-    deployment: str, within: float, method: Callable[Concatenate[Any, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+    deployment: str, timeout: float, method: Callable[Concatenate[Any, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
 ) -> list[T]:
-    """What `method` returns in each replica; Serve wants its name, so that this is the one place where a name stands for it."""
+    """What `method` returns in each replica. Serve needs its name: this is the only place that uses a method's name."""
     handle = serve.get_deployment_handle(deployment, serve.get_replica_context().app_name)
     response: Any = handle.broadcast(method.__name__, *args, **kwargs)
-    results: list[T] = await asyncio.wait_for(response.results_async(), within)
+    results: list[T] = await asyncio.wait_for(response.results_async(), timeout)
     return results
 
 
-class RolloutConfig(BaseModel):
+class ReleaseConfig(BaseModel):
     """The `user_config` of the release."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -273,31 +279,31 @@ class RolloutConfig(BaseModel):
     artifact: str
 
 
-class RolloutReplica:
-    """Which model is served; `user_config` names its artifact, and so does `segue deploy`."""
+class ReleaseReplica:
+    """Which model is served: the artifact that `user_config` names, or the one given to `segue deploy`."""
 
     def __init__(self, stages: Sequence[str]) -> None:
-        log_as_serve_does()
-        self._release = Rollout([RemoteReplicas(stage) for stage in stages], RemoteGateways())
+        log_to_serve_files()
+        self._rollout = Rollout([RemoteReplicas(stage) for stage in stages], RemoteGateways())
         self._started = False
 
     async def reconfigure(self, config: dict[str, str]) -> None:
         """Serve calls this when the replica starts, and again when `user_config` has changed: then it must not wait."""
-        artifact = RolloutConfig.model_validate(config).artifact
+        artifact = ReleaseConfig.model_validate(config).artifact
         if self._started:
-            self._changing = asyncio.create_task(self._release.change(artifact))
+            self._changing = asyncio.create_task(self._rollout.deploy_or_log(artifact))
         else:
-            await self._release.start(artifact)
+            await self._rollout.start(artifact)
             self._started = True
 
-    async def wanted(self) -> tuple[ModelRef, ...]:
-        return await self._release.wanted()
+    async def models(self) -> tuple[ModelRef, ...]:
+        return await self._rollout.models()
 
     async def deploy(self, path: str) -> ModelChange:
-        return await self._release.deploy(path)
+        return await self._rollout.deploy(path)
 
 
-SOURCES_DEPLOYMENT: Deployment = serve.deployment(**STAGE)(SourcesReplica)
-RANKER_DEPLOYMENT: Deployment = serve.deployment(**STAGE)(RankerReplica)
-GATEWAY_DEPLOYMENT: Deployment = serve.deployment(**INGRESS)(serve.ingress()(GatewayReplica))
-RELEASE_DEPLOYMENT: Deployment = serve.deployment(**RELEASE_OPTIONS)(RolloutReplica)
+SOURCES_DEPLOYMENT: Deployment = serve.deployment(**STAGE_OPTIONS)(SourcesReplica)
+RANKER_DEPLOYMENT: Deployment = serve.deployment(**STAGE_OPTIONS)(RankerReplica)
+GATEWAY_DEPLOYMENT: Deployment = serve.deployment(**GATEWAY_OPTIONS)(serve.ingress()(GatewayReplica))
+RELEASE_DEPLOYMENT: Deployment = serve.deployment(**RELEASE_OPTIONS)(ReleaseReplica)

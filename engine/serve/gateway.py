@@ -1,7 +1,8 @@
-"""The gateway: answers requests in words. All that is neither HTTP nor a network.
+"""The gateway: answers the requests of `engine.answer.api` with one model version.
 
-Input: requests from `engine.answer.api`, and a conductor that brings queries through the stages. Output: its answers, with
-titles, what was not known and what did not answer. Holds the names of one model version. Knows no web framework, no Ray.
+Input: requests with ids, titles and filters. Output: answers with ids and titles, with the ids that are not known and the stages
+that failed. Holds the names of the model and calls its stages through an Orchestrator. Independent of the web framework and of
+Ray.
 """
 
 from __future__ import annotations
@@ -9,142 +10,132 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar
 
-from engine.answer import api
-from engine.answer.filters import Mask, allowed, fill
-from engine.answer.ranking import RankedAnswer, RankOptions, nothing, pick
-from engine.answer.resolve import ResolvedQuery, Row, ask, in_words, known_track, rows
+from engine.answer import api, rows
+from engine.answer.filters import Mask, allowed_tracks, fill_with_popular
+from engine.answer.ranking import RankedAnswer, RankOptions
+from engine.answer.resolve import resolve, resolve_track
 from engine.answer.similar import SimilarTracks
 from engine.answer.track_search import TrackSearch
 from engine.artifact import Artifact, Manifest
 from engine.model import Names, open_names
-from engine.serve.local_stages import RankerStage, fusion_only
+from engine.serve.local_stages import fusion_only
 from engine.serve.orchestrator import OK, Limits, Orchestrator, PendingQuery, SourceGroup, StageAnswer
+from engine.serve.protocols import RankerStage
 from engine.serve.telemetry import Telemetry
-from features.domain import Query, SegueError
+from features.domain import SegueError
 
 T = TypeVar("T")
-POOL_FOR_VARIETY = 5
-"""Tracks ranked for each track of a varied answer, and at least LEAST_FOR_VARIETY."""
-LEAST_FOR_VARIETY = 100
+DIVERSITY_POOL = 5
+"""Tracks ranked for each track of a diverse answer, and at least MIN_DIVERSITY_POOL in all."""
+MIN_DIVERSITY_POOL = 100
 
 
 @dataclass(frozen=True)
 class Gateway:
-    """One model version in words, and the way to its stages."""
+    """The names of one model version, and the calls to its stages."""
 
     manifest: Manifest
     names: Names
     orchestrator: Orchestrator
     similar_tracks: SimilarTracks
-    search_index: TrackSearch
+    track_search: TrackSearch
     pool: ThreadPoolExecutor
-    """Work of milliseconds goes here, so that the event loop stays free."""
+    """For work of milliseconds, so that the event loop stays free."""
 
     @classmethod
     def open(
         cls, artifact: Artifact, groups: Sequence[SourceGroup], ranker: RankerStage, limits: Limits, telemetry: Telemetry | None = None
     ) -> Gateway:
-        """`groups` hold every source of the artifact."""
+        """`groups` contain every source of the artifact."""
         names = open_names(artifact)
-        names.vocabulary.index_of(["warm"])  # makes its lookup, a second for millions of tracks
+        names.vocabulary.index_of(["warm"])  # builds its lookup table, which takes a second for millions of tracks
         orchestrator = Orchestrator(artifact.manifest.version, groups, ranker, fusion_only(artifact), limits, telemetry)
-        return cls(
-            artifact.manifest, names, orchestrator, SimilarTracks.open(artifact), TrackSearch(names), ThreadPoolExecutor(1, "gateway")
-        )
+        pool = ThreadPoolExecutor(1, thread_name_prefix="gateway")
+        return cls(artifact.manifest, names, orchestrator, SimilarTracks.open(artifact), TrackSearch(names), pool)
 
     @property
     def version(self) -> str:
         return self.manifest.version
 
     async def warm(self) -> None:
-        """Asks a first question through every stage; one that does not answer is a SegueError."""
+        """Answers a first request through every stage; a stage that fails is a SegueError."""
         answer = await self.recommend(api.Recommend(title="warm", k=1), "warm")
         if answer.degraded:
             raise SegueError(f"model {self.version}: expected every stage to answer, found none from {', '.join(answer.degraded)}")
 
     async def recommend(self, request: api.Recommend, request_id: str) -> api.Recommended:
-        asked = ask(self.names, request.tracks, request.playlist_id, request.title, request.exclude)
+        resolved = resolve(self.names, request.tracks, request.playlist_id, request.title, request.exclude)
         mask = await self._mask(request.filters)
-        told = await self.orchestrator.ask(PendingQuery(asked.query, _rank_options(request), mask))
+        answer = await self.orchestrator.answer(PendingQuery(resolved.query, _rank_options(request), mask))
+        ranked = answer.ranked
         if request.diversity:
-            told = replace(told, ranked=await self._in_thread(lambda: self._varied(told.ranked, request)))
-        if request.filters is not None or told.degraded:
-            told = replace(told, ranked=self._full(told.ranked, asked.query, mask))
-        return self._told(asked, told, request_id)
+            ranked = await self._in_thread(lambda: self._diversify(answer.ranked, request))
+        if request.filters is not None or answer.degraded:
+            ranked = fill_with_popular(ranked, request.k, resolved.query, mask, len(self.names.vocabulary))
+        return self._recommended(ranked, resolved.unknown_tracks, answer.degraded, request_id)
 
     async def rank(self, request: api.Rank, request_id: str) -> api.Recommended:
-        """Candidates that are not known are named beside the unknown tracks."""
-        asked, given = ask(self.names, request.tracks, title=request.title), ask(self.names, request.candidates)
-        among = given.query.seeds
-        unknown = tuple(dict.fromkeys(asked.unknown + given.unknown))
-        told = (
-            await self.orchestrator.ask(PendingQuery(asked.query, RankOptions(len(among), len(among), among)))
-            if len(among)
-            else StageAnswer(RankedAnswer(nothing(0)))
-        )
-        return self._told(replace(asked, unknown=unknown), told, request_id)
+        """Candidates that are not known are listed with the unknown tracks."""
+        resolved, given = resolve(self.names, request.tracks, title=request.title), resolve(self.names, request.candidates)
+        candidates = given.query.seeds
+        answer = StageAnswer(RankedAnswer())
+        if len(candidates):
+            options = RankOptions(len(candidates), len(candidates), candidates)
+            answer = await self.orchestrator.answer(PendingQuery(resolved.query, options))
+        unknown = tuple(dict.fromkeys(resolved.unknown_tracks + given.unknown_tracks))
+        return self._recommended(answer.ranked, unknown, answer.degraded, request_id)
 
     async def similar(self, request: api.Similar, request_id: str) -> api.Nearest:
-        track = known_track(self.names, request.track_id)
+        track = resolve_track(self.names, request.track_id)
         space, tracks, cosines = await self._in_thread(lambda: self.similar_tracks.nearest(track, request.k))
-        words = zip(in_words(self.names, tracks), cosines.tolist(), strict=True)
-        near = [api.NearTrack(track_id=track_id, title=title, artist=artist, score=score) for (track_id, title, artist), score in words]
-        return api.Nearest(tracks=near, space=space, model=self._version(), request_id=request_id)
+        near = [api.NearTrack(**vars(row)) for row in rows.similar_tracks(self.names, tracks, cosines)]
+        return api.Nearest(tracks=near, space=space, model=self._model_version(), request_id=request_id)
 
-    async def search(self, words: str, limit: int) -> api.Found:
-        tracks = await self._in_thread(lambda: self.search_index.find(words, limit))
-        found = [api.Track(track_id=track_id, title=title, artist=artist) for track_id, title, artist in in_words(self.names, tracks)]
-        return api.Found(tracks=found)
+    async def search(self, text: str, limit: int) -> api.Found:
+        tracks = await self._in_thread(lambda: self.track_search.find(text, limit))
+        return api.Found(tracks=[api.Track(**vars(row)) for row in rows.tracks(self.names, tracks)])
 
     async def ready(self) -> api.Ready:
-        stages = await self.orchestrator.ready()
-        return api.Ready(ready=all(said == OK for said in stages.values()), stages=stages, model=self._version())
+        states = await self.orchestrator.stage_states()
+        return api.Ready(ready=all(state == OK for state in states.values()), stages=states, model=self._model_version())
 
     async def _mask(self, filters: api.Filters | None) -> Mask | None:
         if filters is None or filters == api.Filters():
             return None
-        return await self._in_thread(lambda: allowed(self.names.catalog, filters))
+        return await self._in_thread(lambda: allowed_tracks(self.names.catalog, filters))
 
-    def _varied(self, ranked: RankedAnswer, request: api.Recommend) -> RankedAnswer:
-        tracks, scores = ranked.answer.ranking.tracks[0], ranked.answer.ranking.scores[0]
-        count = ranked.count
-        places = self.similar_tracks.varied(tracks[:count], scores[:count], request.k, request.diversity)
-        return pick(ranked, places, request.k)
+    def _diversify(self, ranked: RankedAnswer, request: api.Recommend) -> RankedAnswer:
+        return ranked.pick(self.similar_tracks.diversify(ranked.tracks, ranked.scores, request.k, request.diversity))
 
-    def _full(self, ranked: RankedAnswer, query: Query, mask: Mask | None) -> RankedAnswer:
-        """As many tracks as were asked for, wherever there are so many; the sources proposed without the mask."""
-        return replace(ranked, answer=fill(ranked.answer, query, mask, len(self.names.vocabulary)))
-
-    def _version(self) -> api.ModelVersion:
-        return api.ModelVersion(version=self.version)
-
-    def _told(self, asked: ResolvedQuery, told: StageAnswer, request_id: str) -> api.Recommended:
-        """Not validated a second time: 500 tracks would cost more than their JSON."""
+    def _recommended(
+        self, ranked: RankedAnswer, unknown_tracks: Sequence[str], degraded: Sequence[str], request_id: str
+    ) -> api.Recommended:
+        """Without validation, which for 500 tracks would take longer than their JSON."""
         return api.Recommended.model_construct(
-            tracks=[self._track(row, told.ranked, place) for place, row in enumerate(rows(self.names, told.ranked.answer))],
-            unknown_tracks=list(asked.unknown),
-            degraded=list(told.degraded),
-            model=self._version(),
+            tracks=[_ranked_track(row) for row in rows.recommended_tracks(self.names, ranked)],
+            unknown_tracks=list(unknown_tracks),
+            degraded=list(degraded),
+            model=self._model_version(),
             request_id=request_id,
         )
 
-    def _track(self, row: Row, ranked: RankedAnswer, place: int) -> api.RankedTrack:
-        why = self._why(ranked, place) if place < len(ranked.explanations) else None
-        return api.RankedTrack.model_construct(
-            track_id=row.track_id, title=row.title, artist=row.artist, score=row.score, sources=row.sources, why=why
-        )
-
-    def _why(self, ranked: RankedAnswer, place: int) -> api.Reason:
-        why = ranked.explanations[place]
-        return api.Reason(features=dict(why.features), like=self.names.vocabulary.ids(why.like))
+    def _model_version(self) -> api.ModelVersion:
+        return api.ModelVersion(version=self.version)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self.pool, work)
 
 
 def _rank_options(request: api.Recommend) -> RankOptions:
-    length = max(POOL_FOR_VARIETY * request.k, LEAST_FOR_VARIETY) if request.diversity else request.k
+    length = max(DIVERSITY_POOL * request.k, MIN_DIVERSITY_POOL) if request.diversity else request.k
     return RankOptions(request.k, length, explain=request.explain)
+
+
+def _ranked_track(row: rows.RecommendedTrack) -> api.RankedTrack:
+    why = api.Reason(features=dict(row.why.features), like=list(row.why.similar_seeds)) if row.why else None
+    return api.RankedTrack.model_construct(
+        track_id=row.track_id, title=row.title, artist=row.artist, score=row.score, sources=dict(row.sources), why=why
+    )

@@ -1,8 +1,7 @@
-"""The stages as a process holds them: each answers calls that name the model version they are meant for.
+"""The stages of a model in this process: some of its sources, or its ranker.
 
-Input: a version and a batch of arrays. Output: arrays, computed in the stage's own threads, so that the event loop stays
-free for requests and health checks. In one process the gateway calls these objects themselves; across processes it
-calls handles with the same methods (`engine.serve.deployments`). Knows neither HTTP nor Ray.
+Input: a model version and a batch of arrays. Output: arrays, computed in the stage's own threads, so that the event loop stays
+free for requests and health checks. Implements `engine.serve.protocols`. Independent of HTTP and of Ray.
 """
 
 from __future__ import annotations
@@ -11,8 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -21,152 +19,111 @@ from engine.artifact import Artifact
 from engine.model import FUSION, RANKER, config_of, open_fusion, open_second_stage, open_source, source_names
 from engine.pipeline import SecondStage
 from engine.serve.model_cache import ModelCache, ModelRef
+from engine.serve.protocols import Proposals, last_line
 from features.domain import Queries, Query, Retrieved
 from features.pairs import Facts, PairFeatures
 from features.ragged import Ragged
 from stages.protocols import Retriever
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Proposals:
-    """What each source that was called proposes, and what those that do not answer died of."""
-
-    retrieved: Mapping[str, Retrieved]
-    missing: Mapping[str, str]
-    seconds: Mapping[str, float]
-    """How long each source took."""
-
-
-class Stage(Protocol):
-    """Anything that holds versions of a part of a model."""
-
-    async def prepare(self, model: ModelRef) -> None:
-        """Opens the model beside those that are held; afterwards calls may name its version."""
-        ...
-
-    async def ping(self, version: str) -> str:
-        """`version`, once a thread of the stage had a moment; WrongVersion where the stage does not hold it."""
-        ...
-
-
-class SourcesStage(Stage, Protocol):
-    """Some of a model's sources, wherever they run."""
-
-    async def retrieve(self, version: str, queries: Queries, n: int, within: float) -> Proposals:
-        """The first `n` proposals of each source, as far as they have come after `within` seconds."""
-        ...
-
-
-class RankerStage(Stage, Protocol):
-    """The second stage, wherever it runs."""
-
-    async def rank(
-        self, version: str, queries: Queries, retrieved: Mapping[str, Retrieved], options: Sequence[RankOptions]
-    ) -> list[RankedAnswer]: ...
+Sources = Mapping[str, Retriever]
+"""The opened sources of one model version, by name."""
+WARM_UP_QUERIES = Queries.of([Query(), *(Query(np.zeros(1, np.int32), "a") for _ in range(5))])
+"""Answered when a stage opens, so that files are read and loops are compiled, for lone and for several queries, before the first
+request."""
 
 
 class _LocalStage(Generic[T]):
-    """Versions of a part, and threads to work in."""
+    """A part of one or more model versions, and the threads that compute with it."""
 
     def __init__(self, name: str, open_part: Callable[[Artifact], T], threads: int) -> None:
-        self._versions = ModelCache(name, open_part)
+        self._models = ModelCache(name, open_part)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
 
     async def prepare(self, model: ModelRef) -> None:
-        await self._versions.prepare(model)
+        await self._models.prepare(model)
 
     async def ping(self, version: str) -> str:
-        self._versions.of(version)
+        self._models.get(version)
         return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: version)
 
 
-Sources = Mapping[str, Retriever]
-"""By name, of one version, opened and warm."""
-
-
-def open_sources(artifact: Artifact, names: Sequence[str]) -> Sources:
-    sources = {name: open_source(artifact, name) for name in names}
-    for source in sources.values():
-        source.retrieve(WARM_UP, config_of(artifact).candidates.per_source)
-    return sources
-
-
 class LocalSources(_LocalStage[Sources]):
-    """Some sources of the model in this process.
+    """Some sources of a model.
 
-    A lone query asks them side by side, as many at once as there are threads. For a batch that would take longer, since threads
-    wait for one interpreter; so batches ask one source after the other, and come one after the other.
+    For a lone query the sources run in parallel, in as many threads as there are. For a batch that would take longer, since the
+    threads compete for the interpreter lock: its sources run one after the other, and so do batches.
     """
 
-    def __init__(self, name: str, which: Callable[[Artifact], Sequence[str]], threads: int) -> None:
-        """`which`: the names of an artifact's sources that live here."""
-        super().__init__(name, lambda artifact: open_sources(artifact, which(artifact)), threads)
-        self._threads, self._one_by_one = threads, asyncio.Lock()
+    def __init__(self, name: str, select: Callable[[Artifact], Sequence[str]], threads: int) -> None:
+        """`select`: the names of the artifact's sources that this stage opens."""
+        super().__init__(name, lambda artifact: open_sources(artifact, select(artifact)), threads)
+        self._threads, self._one_batch = threads, asyncio.Lock()
 
-    async def retrieve(self, version: str, queries: Queries, n: int, within: float) -> Proposals:
-        held, answers = self._versions.of(version), _Answers()
-        names, loop = list(held), asyncio.get_running_loop()
-        at_once = min(self._threads if len(queries) == 1 else 1, len(names))
-        async with self._one_by_one:
-            jobs = [loop.run_in_executor(self._pool, answers.ask, held, names[place::at_once], queries, n) for place in range(at_once)]
-            if jobs:  # a late one finishes in its thread, and nobody hears of it
-                await asyncio.wait(jobs, timeout=within)
-        return answers.so_far(names, within)
+    async def retrieve(self, version: str, queries: Queries, n: int, timeout: float) -> Proposals:
+        sources, calls, loop = self._models.get(version), _SourceCalls(), asyncio.get_running_loop()
+        names = list(sources)
+        threads = min(self._threads if len(queries) == 1 else 1, len(names))
+        async with self._one_batch:
+            jobs = [loop.run_in_executor(self._pool, calls.run, sources, names[first::threads], queries, n) for first in range(threads)]
+            if jobs:  # a late source finishes in its thread, and its proposals are dropped
+                await asyncio.wait(jobs, timeout=timeout)
+        return calls.proposals(names, timeout)
 
 
-class _Answers:
-    """What the threads of one call have found out so far."""
+class _SourceCalls:
+    """The calls of one batch to sources, from several threads, and the results so far."""
 
     def __init__(self) -> None:
-        self._retrieved, self._missing, self._seconds = dict[str, Retrieved](), dict[str, str](), dict[str, float]()
+        self._retrieved, self._failures, self._seconds = dict[str, Retrieved](), dict[str, str](), dict[str, float]()
 
-    def ask(self, held: Sources, names: Sequence[str], queries: Queries, n: int) -> None:
+    def run(self, sources: Sources, names: Sequence[str], queries: Queries, n: int) -> None:
         for name in names:
             start = time.perf_counter()
             try:
-                self._retrieved[name] = held[name].retrieve(queries, n)
-            except Exception as error:  # whatever a source dies of, the others are asked
-                self._missing[name] = reason(error)
+                self._retrieved[name] = sources[name].retrieve(queries, n)
+            except Exception as error:  # whatever the error of one source, the others are called
+                self._failures[name] = last_line(error)
             self._seconds[name] = time.perf_counter() - start
 
-    def so_far(self, names: Sequence[str], within: float) -> Proposals:
-        retrieved, missing = dict(self._retrieved), dict(self._missing)
-        late = {name: f"no answer within {within} s" for name in names if name not in retrieved and name not in missing}
-        return Proposals(retrieved, {**missing, **late}, dict(self._seconds))
+    def proposals(self, names: Sequence[str], timeout: float) -> Proposals:
+        retrieved, failures = dict(self._retrieved), dict(self._failures)
+        late = {name: f"no answer within {timeout} s" for name in names if name not in retrieved and name not in failures}
+        return Proposals(retrieved, {**failures, **late}, dict(self._seconds))
 
 
 class LocalRanker(_LocalStage[SecondStage]):
-    """The second stage in this process."""
+    """The second stage of a model."""
 
     def __init__(self) -> None:
-        super().__init__(RANKER, lambda artifact: _warm(open_second_stage(artifact)), threads=1)
+        super().__init__(RANKER, open_ranker, threads=1)
 
     async def rank(
-        self, version: str, queries: Queries, retrieved: Mapping[str, Retrieved], options: Sequence[RankOptions]
+        self, version: str, queries: Queries, retrieved: Mapping[str, Retrieved], rank_options: Sequence[RankOptions]
     ) -> list[RankedAnswer]:
-        second = self._versions.of(version)
-        return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: rank_each(second, queries, retrieved, options))
+        second = self._models.get(version)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: rank_each(second, queries, retrieved, rank_options))
 
 
-WARM_UP = Queries.of([Query(), *(Query(np.zeros(1, np.int32), "a") for _ in range(5))])
-"""Asked once when a stage opens: pages are read, and loops compiled for lone queries and for several, before the first request."""
+def open_sources(artifact: Artifact, names: Sequence[str]) -> Sources:
+    """The named sources, warm."""
+    sources = {name: open_source(artifact, name) for name in names}
+    for source in sources.values():
+        source.retrieve(WARM_UP_QUERIES, config_of(artifact).candidates.per_source)
+    return sources
 
 
-def _warm(second: SecondStage) -> SecondStage:
-    tracks = np.tile(np.arange(2, dtype=np.int32), (len(WARM_UP), 1))
-    rank_each(second, WARM_UP, {"popularity": Retrieved(tracks, np.zeros(tracks.shape, np.float32))}, [RankOptions(1, 1)] * len(WARM_UP))
+def open_ranker(artifact: Artifact) -> SecondStage:
+    """The second stage, warm."""
+    second, count = open_second_stage(artifact), len(WARM_UP_QUERIES)
+    tracks = np.tile(np.arange(2, dtype=np.int32), (count, 1))
+    retrieved = {"popularity": Retrieved(tracks, np.zeros(tracks.shape, np.float32))}
+    rank_each(second, WARM_UP_QUERIES, retrieved, [RankOptions(1, 1)] * count)
     return second
 
 
 def fusion_only(artifact: Artifact) -> SecondStage:
-    """A second stage without ranker; fusion asks for no facts, so none are opened."""
+    """A second stage without a ranker: it ranks by fusion, which needs no facts, so that none are opened."""
     none = np.empty(0, np.int32)
     features = PairFeatures(Facts(none, none, np.empty(0, np.float32), Ragged.of(())), source_names(artifact), {})
     return SecondStage(features, open_fusion(artifact.path / RANKER / FUSION), None, config_of(artifact).candidates)
-
-
-def reason(error: BaseException) -> str:
-    """One line."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1]

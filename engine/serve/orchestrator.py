@@ -1,8 +1,8 @@
-"""One batch through the stages: every source once, then the ranker once; what fails is left out and named.
+"""Orchestrates the two stages for a batch: every source once, then the ranker once; a stage that fails is left out and named.
 
-Input: queries with what each wants. Output: ranked tracks for each, and which stages did not answer. A source that
-fails, is slow or holds another model version is left out; without the ranker the sources' fusion is the order.
-The stages may sit in this process or in others: only their methods are known here. Knows no name and no HTTP.
+Input: queries, each with its RankOptions and mask. Output: ranked tracks for each, and the names of the stages that failed. A
+source that fails, is late or has another model version open is left out; without the ranker the fusion decides the order.
+The stages may run in this process or in others (`engine.serve.protocols`). Independent of track names and of HTTP.
 """
 
 from __future__ import annotations
@@ -14,41 +14,42 @@ from collections.abc import Awaitable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from engine.answer.filters import POPULARITY, Mask, first, keep
+from engine.answer.filters import POPULARITY, Mask, limit_proposals
 from engine.answer.ranking import RankedAnswer, RankOptions, rank_each
 from engine.model import RANKER
 from engine.pipeline import SecondStage
 from engine.serve.batching import Batcher
-from engine.serve.local_stages import Proposals, RankerStage, SourcesStage, reason
+from engine.serve.protocols import Proposals, RankerStage, SourcesStage, last_line
 from engine.serve.telemetry import NoTelemetry, Telemetry
 from features.domain import Queries, Query, Retrieved, SegueError
 from stages.retrieve import topk
 
 LOG = logging.getLogger("segue")
-ON_THE_WAY = 0.2
-"""Seconds a call to several sources may take beyond the time that each of them has."""
-QUIET = 10.0
-"""Seconds after which it is said again that a stage does not answer."""
+OK = "ok"
+CALL_OVERHEAD_S = 0.2
+"""Added to the timeout of the sources for the call to their deployment."""
+WARN_EVERY_S = 10.0
+"""A stage that fails again and again is logged once in so many seconds."""
 
 
 class TooSlow(SegueError):
-    """The whole answer took longer than a request may take."""
+    """A request was not answered before its deadline."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How much is done at once, and for how long; times in seconds."""
+    """How much runs at once, and for how long; `engine.serve.app.ServeArgs` has the defaults of the service."""
 
-    batch: int = 16
-    """Queries that travel together."""
+    max_batch: int = 16
+    """Queries in one batch."""
     in_flight: int = 2
-    """Batches under way at once."""
-    waiting: int = 128
-    """Requests that may wait; one more is refused."""
-    source_timeout: float = 1.0
-    ranker_timeout: float = 2.0
-    deadline: float = 5.0
-    """For a whole request, its waiting included."""
+    """Batches that run at once."""
+    max_waiting: int = 128
+    """Requests in the queue; one more is refused."""
+    source_timeout_s: float = 1.0
+    ranker_timeout_s: float = 2.0
+    deadline_s: float = 5.0
+    """For a whole request, with its time in the queue."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +57,14 @@ class PendingQuery:
     """One query on its way through the stages."""
 
     query: Query
-    option: RankOptions
+    options: RankOptions
     mask: Mask | None = None
-    """(num_tracks,) the tracks that may be answered; None allows all."""
+    """(num_tracks,) the tracks that may be in the answer; None allows all."""
 
 
 @dataclass(frozen=True)
 class StageAnswer:
-    """What the stages made of it, and the names of those that did not answer."""
+    """The ranked tracks of one query, and the names of the stages that failed."""
 
     ranked: RankedAnswer
     degraded: tuple[str, ...] = ()
@@ -71,14 +72,14 @@ class StageAnswer:
 
 @dataclass(frozen=True)
 class SourceGroup:
-    """Sources that are asked by one call, by name."""
+    """Sources that are called together, by name."""
 
     names: tuple[str, ...]
-    call: SourcesStage
+    stage: SourcesStage
 
 
 class Orchestrator:
-    """Calls the stages of one model version, and never combines it with another."""
+    """Calls the stages of one model version."""
 
     def __init__(
         self,
@@ -89,95 +90,101 @@ class Orchestrator:
         limits: Limits,
         telemetry: Telemetry | None = None,
     ) -> None:
-        """`fallback` knows the sources in the model's order, and orders by fusion when the ranker does not answer."""
+        """`fallback` lists the sources in the model's order, and ranks by fusion where the ranker fails."""
         self.version, self.limits = version, limits
         self._groups, self._ranker, self._fallback = tuple(groups), ranker, fallback
         self._telemetry: Telemetry = telemetry or NoTelemetry()
-        self._said: dict[str, float] = {}
+        self._last_warning: dict[str, float] = {}
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="fusion")
-        self._batcher = Batcher(self._batch, limits.batch, limits.in_flight, limits.waiting)
+        self._batcher = Batcher(self._answer_batch, limits.max_batch, limits.in_flight, limits.max_waiting)
 
-    async def ask(self, item: PendingQuery) -> StageAnswer:
-        """Overloaded where too many wait, TooSlow past the deadline."""
+    async def answer(self, pending: PendingQuery) -> StageAnswer:
+        """Overloaded where the queue is full, TooSlow after the deadline."""
         try:
-            return await asyncio.wait_for(self._batcher.submit(item), self.limits.deadline)
+            return await asyncio.wait_for(self._batcher.submit(pending), self.limits.deadline_s)
         except TimeoutError as error:
-            raise TooSlow(f"request: expected an answer within {self.limits.deadline} s, found none. Ask again later") from error
+            raise TooSlow(f"request: expected an answer within {self.limits.deadline_s} s, found none. Ask again later") from error
 
-    async def _batch(self, items: Sequence[PendingQuery]) -> list[StageAnswer]:
-        queries, options = Queries.of(item.query for item in items), [item.option for item in items]
-        self._telemetry.batch(len(items))
-        retrieved, missing = await self._retrieve(queries, [self._proposals(item) for item in items])
-        allowed = keep(retrieved or _nothing(queries), [item.mask for item in items])
+    async def _answer_batch(self, batch: Sequence[PendingQuery]) -> list[StageAnswer]:
+        self._telemetry.record_batch(len(batch))
+        queries = Queries.of(pending.query for pending in batch)
+        retrieved, degraded = await self._retrieve(queries, batch)
         start = time.perf_counter()
         try:
-            ranked = await asyncio.wait_for(self._ranker.rank(self.version, queries, allowed, options), self.limits.ranker_timeout)
-        except Exception as error:  # whatever a stage dies of, an answer by fusion is better than none
-            self._left_out(RANKER, _of_call(error, self.limits.ranker_timeout))
-            ranked, missing = await self._by_fusion(queries, allowed, options), (*missing, RANKER)
-        self._telemetry.stage(RANKER, time.perf_counter() - start)
+            ranked = await self._rank(queries, retrieved, batch)
+        except Exception as error:  # whatever the error of the ranker, an answer by fusion is better than none
+            self._record_failure(RANKER, _failure(error, self.limits.ranker_timeout_s))
+            ranked, degraded = await self._rank_by_fusion(queries, retrieved, batch), (*degraded, RANKER)
+        self._telemetry.record_stage(RANKER, time.perf_counter() - start)
         for one in ranked:
-            self._telemetry.candidates(one.candidates)
-        return [StageAnswer(one, missing) for one in ranked]
+            self._telemetry.record_candidates(one.num_candidates)
+        return [StageAnswer(one, degraded) for one in ranked]
 
-    def _proposals(self, item: PendingQuery) -> int:
-        """Of each source; all that it may propose where a mask will thin them out, or where it is to say something of given tracks."""
-        whole = item.mask is not None or item.option.among is not None
-        return self._fallback.budget.proposals(None if whole else item.option.k)
-
-    async def _retrieve(self, queries: Queries, counts: Sequence[int]) -> tuple[dict[str, Retrieved], tuple[str, ...]]:
-        """The first `counts` proposals for each query, and the names of the sources that did not answer, in the model's order."""
-        answers = await asyncio.gather(*(self._proposed(group, queries, max(counts)) for group in self._groups))
-        retrieved = {name: first(result, counts) for answer in answers for name, result in answer.retrieved.items()}
-        missing = {name: why for answer in answers for name, why in answer.missing.items()}
-        for name, why in missing.items():
-            self._left_out(name, why)
+    async def _retrieve(self, queries: Queries, batch: Sequence[PendingQuery]) -> tuple[Mapping[str, Retrieved], tuple[str, ...]]:
+        """What the sources propose for each query, and the names of the sources that failed; both in the model's order."""
+        counts = [self._num_proposals(pending) for pending in batch]
+        answers = await asyncio.gather(*(self._call_sources(group, queries, max(counts)) for group in self._groups))
+        retrieved = {name: result for proposals in answers for name, result in proposals.retrieved.items()}
+        failures = {name: why for proposals in answers for name, why in proposals.failures.items()}
+        for name, why in failures.items():
+            self._record_failure(name, why)
         names = self._fallback.pair_features.sources
-        return {name: retrieved[name] for name in names if name in retrieved}, tuple(name for name in names if name in missing)
+        in_order = {name: retrieved[name] for name in names if name in retrieved} or _no_proposals(queries)
+        return limit_proposals(in_order, counts, [pending.mask for pending in batch]), tuple(name for name in names if name in failures)
 
-    async def _proposed(self, group: SourceGroup, queries: Queries, n: int) -> Proposals:
-        within = self.limits.source_timeout
+    def _num_proposals(self, pending: PendingQuery) -> int:
+        """Per source; the largest number where a mask will remove some, or where the candidates are given."""
+        needs_all = pending.mask is not None or pending.options.candidates is not None
+        return self._fallback.budget.proposals(None if needs_all else pending.options.k)
+
+    async def _call_sources(self, group: SourceGroup, queries: Queries, n: int) -> Proposals:
+        timeout = self.limits.source_timeout_s
         try:
-            proposed = await asyncio.wait_for(group.call.retrieve(self.version, queries, n, within), within + ON_THE_WAY)
-        except Exception as error:  # whatever a stage dies of, the others are asked
-            return Proposals({}, dict.fromkeys(group.names, _of_call(error, within)), {})
-        for name, seconds in proposed.seconds.items():
-            self._telemetry.stage(name, seconds)
-        return proposed
+            proposals = await asyncio.wait_for(group.stage.retrieve(self.version, queries, n, timeout), timeout + CALL_OVERHEAD_S)
+        except Exception as error:  # whatever the error of one group, the others are called
+            return Proposals({}, dict.fromkeys(group.names, _failure(error, timeout)), {})
+        for name, seconds in proposals.seconds.items():
+            self._telemetry.record_stage(name, seconds)
+        return proposals
 
-    def _left_out(self, name: str, why: str) -> None:
-        """Counted always, and said now and then."""
-        self._telemetry.degraded(name)
+    async def _rank(self, queries: Queries, retrieved: Mapping[str, Retrieved], batch: Sequence[PendingQuery]) -> list[RankedAnswer]:
+        call = self._ranker.rank(self.version, queries, retrieved, [pending.options for pending in batch])
+        return await asyncio.wait_for(call, self.limits.ranker_timeout_s)
+
+    async def _rank_by_fusion(
+        self, queries: Queries, retrieved: Mapping[str, Retrieved], batch: Sequence[PendingQuery]
+    ) -> list[RankedAnswer]:
+        rank_options = [pending.options for pending in batch]
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, lambda: rank_each(self._fallback, queries, retrieved, rank_options))
+
+    def _record_failure(self, name: str, why: str) -> None:
+        """Counted each time, logged once in WARN_EVERY_S."""
+        self._telemetry.record_degraded(name)
         now = time.monotonic()
-        if now - self._said.get(name, -QUIET) >= QUIET:
-            self._said[name] = now
+        if now - self._last_warning.get(name, -WARN_EVERY_S) >= WARN_EVERY_S:
+            self._last_warning[name] = now
             LOG.warning("%s is left out of answers: %s", name, why)
 
-    async def _by_fusion(self, queries: Queries, retrieved: Mapping[str, Retrieved], options: Sequence[RankOptions]) -> list[RankedAnswer]:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, lambda: rank_each(self._fallback, queries, retrieved, options))
-
-    async def ready(self) -> dict[str, str]:
-        """`ok`, or what is wrong, of every stage; each is asked now."""
-        stages = [*((group.names, group.call.ping(self.version)) for group in self._groups), ((RANKER,), self._ranker.ping(self.version))]
-        said = await asyncio.gather(*(self._state(ping) for _, ping in stages))
-        return {name: one for (names, _), one in zip(stages, said, strict=True) for name in names}
+    async def stage_states(self) -> dict[str, str]:
+        """By source, and for the ranker: OK, or the error; every stage is called now."""
+        pings = [(group.names, group.stage.ping(self.version)) for group in self._groups]
+        pings.append(((RANKER,), self._ranker.ping(self.version)))
+        states = await asyncio.gather(*(self._state(ping) for _, ping in pings))
+        return {name: state for (names, _), state in zip(pings, states, strict=True) for name in names}
 
     async def _state(self, ping: Awaitable[str]) -> str:
         try:
-            await asyncio.wait_for(ping, self.limits.source_timeout)
-        except Exception as error:  # whatever it is, it is what /readyz is asked to tell
-            return _of_call(error, self.limits.source_timeout)
+            await asyncio.wait_for(ping, self.limits.source_timeout_s)
+        except Exception as error:  # whatever the error, it is the state of the stage
+            return _failure(error, self.limits.source_timeout_s)
         return OK
 
 
-OK = "ok"
-
-
-def _nothing(queries: Queries) -> dict[str, Retrieved]:
-    """No source answered: nothing is proposed, and the gateway fills up with what is popular."""
+def _no_proposals(queries: Queries) -> dict[str, Retrieved]:
+    """Where all sources fail: one source without a proposal; the gateway then answers with popular tracks."""
     return {POPULARITY: topk.empty(len(queries), 1)}
 
 
-def _of_call(error: Exception, within: float) -> str:
-    return f"no answer within {within} s" if isinstance(error, TimeoutError) else reason(error)
+def _failure(error: Exception, timeout: float) -> str:
+    return f"no answer within {timeout} s" if isinstance(error, TimeoutError) else last_line(error)

@@ -1,7 +1,7 @@
-"""HTTP: routes, and every error as problem details (RFC 9457).
+"""HTTP routes: the FastAPI application, with every error as problem details (RFC 9457).
 
-Input: a Gateway, the API keys. Output: an ASGI application with its OpenAPI page at /docs. The door in front
-(`engine.serve.middleware`) has already checked key and size. Knows no stage, no model and no Ray.
+Input: a Gateway, the API keys. Output: an ASGI application with its OpenAPI page at /docs, wrapped in `engine.serve.middleware`,
+which checks key and body size first. Independent of stages and of Ray.
 """
 
 from __future__ import annotations
@@ -20,21 +20,22 @@ from engine.answer import api
 from engine.answer.resolve import UnknownPlaylist, UnknownTrack
 from engine.serve.batching import Overloaded
 from engine.serve.gateway import Gateway
-from engine.serve.middleware import REQUEST_ID, TOLD, Door, problem
+from engine.serve.middleware import LOG_FIELDS, Middleware
 from engine.serve.orchestrator import TooSlow
+from engine.serve.problems import MEDIA_TYPE, REQUEST_ID, problem
 from engine.serve.telemetry import Telemetry
 from features.domain import SegueError
 
 LOG = logging.getLogger("segue")
 API_VERSION = "1"
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"model": api.Problem, "description": description, "content": {"application/problem+json": {}}}
+    status: {"model": api.Problem, "description": description, "content": {MEDIA_TYPE: {}}}
     for status, description in {
         401: "An API key is needed.",
         404: "No such playlist or track.",
         413: "The body is too large.",
-        422: "The body is not what it should be.",
-        429: "Too many requests wait; ask again after Retry-After seconds.",
+        422: "The body is not valid.",
+        429: "Too many requests are waiting; try again after Retry-After seconds.",
         504: "No answer in time.",
     }.items()
 }
@@ -47,48 +48,48 @@ _KINDS: dict[type[SegueError], tuple[int, str]] = {
 
 
 def web_app(
-    current: Callable[[], Gateway], keys: tuple[str, ...] = (), tell_id: bool = True, telemetry: Telemetry | None = None
+    current: Callable[[], Gateway], keys: tuple[str, ...] = (), echo_request_id: bool = True, telemetry: Telemetry | None = None
 ) -> ASGIApp:
-    """`current`: the gateway of the model that is served now; a request keeps the one it began with.
+    """`current`: the gateway of the active model; a request keeps the gateway it began with.
 
-    `keys`: who sends none of them is refused under /v1; without keys everybody is let in. `tell_id`: see Door.
+    `keys`: a request without one of them is refused; without keys every request is accepted. `echo_request_id`: see Middleware.
     """
     app = FastAPI(title="Segue", summary="What comes next?", version=API_VERSION, redoc_url=None)
-    _report_problems(app)
-    _answer_questions(app, current)
-    _tell_state(app, current)
-    return Door(app, keys, tell_id=tell_id, telemetry=telemetry)  # around everything, FastAPI's own last resort too
+    _add_error_handlers(app)
+    _add_query_routes(app, current)
+    _add_state_routes(app, current)
+    return Middleware(app, keys, echo_request_id=echo_request_id, telemetry=telemetry)
 
 
-def _answer_questions(app: FastAPI, current: Callable[[], Gateway]) -> None:
+def _add_query_routes(app: FastAPI, current: Callable[[], Gateway]) -> None:
     @app.post("/v1/recommend", response_model=api.Recommended, responses=_PROBLEMS)
     async def recommend(body: api.Recommend, request: Request) -> Response:
-        """What comes next: the tracks that continue some tracks, a known playlist or a title."""
-        return _told(request, await current().recommend(body, _id_of(request)))
+        """The tracks that continue some tracks, a known playlist or a title."""
+        return _logged(request, await current().recommend(body, _id_of(request)))
 
     @app.post("/v1/similar", response_model=api.Nearest, responses=_PROBLEMS)
     async def similar(body: api.Similar, request: Request) -> Response:
-        """The tracks nearest to one: by who plays them together, or by content for a track nobody has played."""
+        """The nearest tracks of one track: by the playlists they share, or by content for a track that is in no playlist."""
         return _json(await current().similar(body, _id_of(request)))
 
     @app.post("/v1/rank", response_model=api.Recommended, responses=_PROBLEMS)
     async def rank(body: api.Rank, request: Request) -> Response:
         """The given candidates in the order in which they continue the tracks."""
-        return _told(request, await current().rank(body, _id_of(request)))
+        return _logged(request, await current().rank(body, _id_of(request)))
 
     @app.get("/v1/tracks", response_model=api.Found, responses=_PROBLEMS)
     async def tracks(
         q: Annotated[str, Query(min_length=1, max_length=200, description="Words of a title, an artist or an id.")],
         limit: Annotated[int, Query(ge=1, le=100)] = 20,
     ) -> Response:
-        """Tracks by what they are called, most popular first."""
+        """The tracks whose title, artist or id contain every word, the most popular first."""
         return _json(await current().search(q, limit))
 
 
-def _tell_state(app: FastAPI, current: Callable[[], Gateway]) -> None:
+def _add_state_routes(app: FastAPI, current: Callable[[], Gateway]) -> None:
     @app.get("/v1/model", responses=_PROBLEMS)
     async def model() -> Response:
-        """The manifest of the model that answers."""
+        """The manifest of the active model."""
         return _json(current().manifest)
 
     @app.get("/healthz", response_model=api.Alive)
@@ -98,12 +99,12 @@ def _tell_state(app: FastAPI, current: Callable[[], Gateway]) -> None:
 
     @app.get("/readyz", response_model=api.Ready, responses={503: {"model": api.Ready}})
     async def readyz() -> Response:
-        """Whether every stage answers, asked now."""
+        """Whether every stage answers; each is called now."""
         ready = await current().ready()
         return _json(ready, 200 if ready.ready else 503)
 
 
-def _report_problems(app: FastAPI) -> None:
+def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(SegueError)
     async def segue_error(request: Request, error: SegueError) -> Response:
         status, kind = next((_KINDS[one] for one in type(error).__mro__ if one in _KINDS), (422, "bad-request"))
@@ -112,7 +113,7 @@ def _report_problems(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def bad_body(request: Request, error: RequestValidationError) -> Response:
         errors = [{"at": ".".join(str(part) for part in one["loc"]), "message": one["msg"]} for one in error.errors()]
-        first = f"{errors[0]['at']}: {errors[0]['message']}" if errors else "not what it should be"
+        first = f"{errors[0]['at']}: {errors[0]['message']}" if errors else "not valid"
         return problem(request.scope, 422, "bad-request", first, errors)
 
     @app.exception_handler(HTTPException)
@@ -120,21 +121,21 @@ def _report_problems(app: FastAPI) -> None:
         return problem(request.scope, error.status_code, "http", str(error.detail))
 
     @app.exception_handler(Exception)
-    async def our_fault(request: Request, error: Exception) -> Response:
+    async def internal_error(request: Request, error: Exception) -> Response:
         LOG.error("request %s failed", request.scope[REQUEST_ID], exc_info=error)
-        return problem(request.scope, 500, "internal", "Something went wrong here; the log has it under this request_id.")
+        return problem(request.scope, 500, "internal", "An internal error; the log has it under this request_id.")
 
 
 def _id_of(request: Request) -> str:
     return str(request.scope[REQUEST_ID])
 
 
-def _told(request: Request, answer: api.Recommended) -> Response:
-    """What the access log says of the answer besides its status."""
-    request.scope[TOLD] = {"model": answer.model.version, "tracks": len(answer.tracks), "degraded": answer.degraded}
+def _logged(request: Request, answer: api.Recommended) -> Response:
+    """The response, with further fields for the access log."""
+    request.scope[LOG_FIELDS] = {"model": answer.model.version, "tracks": len(answer.tracks), "degraded": answer.degraded}
     return _json(answer)
 
 
 def _json(answer: BaseModel, status: int = 200) -> Response:
-    """Written by pydantic itself, not validated again."""
+    """Serialised by pydantic, without a second validation."""
     return Response(answer.model_dump_json(), status, media_type="application/json")

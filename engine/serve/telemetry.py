@@ -1,7 +1,7 @@
-"""What is counted and timed while the service answers, and where it is written down.
+"""Telemetry: what is counted and timed while the service answers.
 
-Input: calls from the conductor and the web application. Output: whatever a Meter makes of them; at the rim that is Ray's
-metrics, which Prometheus reads. Knows no Ray.
+Input: calls from the orchestrator, the middleware and the active model. Output: whatever an implementation does with them;
+`engine.serve.prometheus` writes Ray's metrics, which Prometheus reads. Independent of Ray.
 """
 
 from __future__ import annotations
@@ -12,42 +12,42 @@ from typing import Protocol
 class Telemetry(Protocol):
     """Receives every measurement; must be quick and must not fail."""
 
-    def request(self, route: str, status: int, seconds: float) -> None:
-        """One HTTP request, its waiting included."""
+    def record_request(self, route: str, status: int, seconds: float) -> None:
+        """One HTTP request, with its time in the queue."""
 
-    def batch(self, size: int) -> None:
-        """One batch of `size` queries sets out."""
+    def record_batch(self, size: int) -> None:
+        """One batch of `size` queries starts."""
 
-    def stage(self, name: str, seconds: float) -> None:
-        """A source, the ranker, or a whole call of a deployment took so long."""
+    def record_stage(self, name: str, seconds: float) -> None:
+        """One batch took so long in a source or in the ranker."""
 
-    def candidates(self, count: int) -> None:
+    def record_candidates(self, count: int) -> None:
         """So many candidates of one query were ranked."""
 
-    def degraded(self, name: str) -> None:
+    def record_degraded(self, name: str) -> None:
         """A stage was left out of one batch."""
 
-    def model(self, version: str) -> None:
-        """This version answers from now on."""
+    def record_model(self, version: str) -> None:
+        """This model version is active from now on."""
 
 
 class NoTelemetry:
-    """Writes nothing down."""
+    """Records nothing."""
 
-    def request(self, route: str, status: int, seconds: float) -> None:
+    def record_request(self, route: str, status: int, seconds: float) -> None:
         pass
 
-    def batch(self, size: int) -> None:
+    def record_batch(self, size: int) -> None:
         pass
 
-    def stage(self, name: str, seconds: float) -> None:
+    def record_stage(self, name: str, seconds: float) -> None:
         pass
 
-    def candidates(self, count: int) -> None:
+    def record_candidates(self, count: int) -> None:
         pass
 
-    def degraded(self, name: str) -> None:
+    def record_degraded(self, name: str) -> None:
         pass
 
-    def model(self, version: str) -> None:
+    def record_model(self, version: str) -> None:
         pass

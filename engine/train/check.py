@@ -16,8 +16,7 @@ from engine.evaluate import metrics
 from engine.evaluate.report import compare
 from engine.pipeline import Pipeline
 from engine.train.drift import drift
-from engine.train.fusion_weights import LONG_LIST
-from features.domain import Qrels, Queries, Ranking
+from features.domain import MAX_ANSWER, Qrels, Queries, Ranking
 from stages.protocols import Retriever
 from stages.rank.lambdamart import LambdaMart
 
@@ -39,6 +38,6 @@ def check(pipeline: Pipeline, ranker: LambdaMart, queries: Queries, qrels: Qrels
 def _figures(ranking: Ranking, qrels: Qrels) -> dict[str, float]:
     judged = metrics.judge(ranking, qrels)
     return {
-        "ndcg@500": float(np.nanmean(metrics.ndcg(judged, LONG_LIST))),
-        "recall@500": float(np.nanmean(metrics.recall(judged, LONG_LIST))),
+        "ndcg@500": float(np.nanmean(metrics.ndcg(judged, MAX_ANSWER))),
+        "recall@500": float(np.nanmean(metrics.recall(judged, MAX_ANSWER))),
     }

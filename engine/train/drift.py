@@ -12,8 +12,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from engine.train.fusion_weights import LONG_LIST
-from features.domain import NO_TRACK, Queries, Retrieved
+from features.domain import MAX_ANSWER, NO_TRACK, Queries, Retrieved
 from stages.protocols import Retriever
 
 QUERIES = 100
@@ -21,10 +20,10 @@ QUERIES = 100
 
 
 def drift(masked: Mapping[str, Retriever], final: Mapping[str, Retriever], queries: Queries) -> dict[str, dict[str, float]]:
-    """Per source: `kept`, the share of its first LONG_LIST tracks that are still there, and `score_ratio`, the median of new
+    """Per source: `kept`, the share of its first MAX_ANSWER tracks that are still there, and `score_ratio`, the median of new
     over old scores of these; a source that says nothing is left out."""
     asked = queries.part(0, QUERIES)
-    found = {name: _moved(source.retrieve(asked, LONG_LIST), final[name].retrieve(asked, LONG_LIST)) for name, source in masked.items()}
+    found = {name: _moved(source.retrieve(asked, MAX_ANSWER), final[name].retrieve(asked, MAX_ANSWER)) for name, source in masked.items()}
     return {name: moved for name, moved in found.items() if moved}
 
 

@@ -12,14 +12,11 @@ import numpy as np
 import torch
 
 from engine.evaluate import metrics
-from engine.pipeline import alone
-from features.domain import Qrels, Queries
+from engine.pipeline import rank_by_source
+from features.domain import MAX_ANSWER, Qrels, Queries
 from stages import parallel
 from stages.protocols import Retriever
 from stages.rank.fusion import Fusion
-
-LONG_LIST = 500
-"""The longest list that can be asked for, and the one that is judged."""
 
 
 def fit_fusion(sources: Mapping[str, Retriever], queries: Queries, qrels: Qrels) -> Fusion:
@@ -36,6 +33,6 @@ def mean_ndcg(source: Retriever, queries: Queries, qrels: Qrels) -> float:
     start, stop = parallel.shard(len(queries))
     values = torch.zeros(len(queries), dtype=torch.float64)
     if start < stop:
-        ranking = alone(source, queries.part(start, stop), LONG_LIST)
-        values[start:stop] = torch.from_numpy(metrics.ndcg(metrics.judge(ranking, qrels.part(start, stop)), LONG_LIST))
+        ranking = rank_by_source(source, queries.part(start, stop), MAX_ANSWER)
+        values[start:stop] = torch.from_numpy(metrics.ndcg(metrics.judge(ranking, qrels.part(start, stop)), MAX_ANSWER))
     return float(np.mean(parallel.all_reduce_sum(values).numpy()))

@@ -29,12 +29,12 @@ from engine.pipeline import Pipeline, batches, second_stage
 from engine.train.autoconfig import ResolvedConfig, autoconfigure
 from engine.train.check import check
 from engine.train.folds import Fold, learn_from, select, share_of, training_data
-from engine.train.fusion_weights import LONG_LIST, fit_fusion
+from engine.train.fusion_weights import fit_fusion
 from engine.train.phase_files import CheckedRanker, ConfigFiles, ExamplesFiles, FusionFiles, RankerFiles, SourceFiles
 from engine.train.phase_store import MEMORY, PhaseStore, no_network
 from engine.train.warm_start import PreviousModel
 from features.dataset import Dataset
-from features.domain import Ints, SegueError
+from features.domain import MAX_ANSWER, Ints, SegueError
 from features.pairs import Facts
 from features.progress import Progress, named, silent, under
 from features.split import Split
@@ -132,7 +132,7 @@ def make_examples(split: Split, chosen: Ints, pipeline: Pipeline, config: Config
     parts, done = [Examples.none(pipeline.second.pair_features.names)], 0
     for batch in batches(queries):
         rows = slice(done, done + len(batch))
-        candidates = pipeline.second.candidates(pipeline.retrieve(batch), LONG_LIST)
+        candidates = pipeline.second.candidates(pipeline.retrieve(batch), MAX_ANSWER)
         seeds = [(config.seed, int(playlist)) for playlist in split.playlists[chosen[rows]]]
         kept, labels, groups = sample(candidates, qrels.part(rows.start, rows.stop), config.examples.misses, seeds)
         parts.append(Examples(pipeline.second.pair_features.compute(batch, candidates)[kept], labels, groups, parts[0].names))

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from engine.config import CandidatesConfig, Config, ExamplesConfig, SourcesConfig
-from engine.model import Model, open_model, save_model
-from engine.serve.app import ENVIRONMENT
+from engine.model import Model, load_model, save_model
+from engine.serve.cluster import ENVIRONMENT
+from engine.serve.ports import own_ports
 from engine.train.plan import train
 from features.dataset import Dataset
 from features.ingest import ingest
@@ -21,7 +22,8 @@ from stages.retrieve.catalogue.related_artists import RelatedRecipe
 from stages.retrieve.content.recipes import ContractiveRecipe
 from tests.command_line import Segue
 
-os.environ.update(ENVIRONMENT)  # read by the whole cluster, so before any test starts one
+os.environ.update(ENVIRONMENT | own_ports())  # read by the whole cluster, so before any test starts one
+os.environ.pop("RAY_ADDRESS", None)  # tests start what they need
 
 TINY = Config(
     alternatives={},
@@ -69,4 +71,4 @@ def other_artifact(world: Path, tiny_artifact: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_model(tiny_artifact: Path) -> Model:
-    return open_model(tiny_artifact)
+    return load_model(tiny_artifact)

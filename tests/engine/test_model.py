@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from engine.artifact import MANIFEST, open_artifact, version_of
+from engine.artifact import MANIFEST, ArtifactWriter, Description, open_artifact
 from engine.cli import describe
 from engine.model import (
     KnownPlaylists,
     Model,
-    open_model,
+    load_model,
     open_names,
     open_second_stage,
     open_source,
@@ -27,7 +27,6 @@ from engine.model import (
     source_names,
 )
 from features.domain import Queries, Query, SegueError
-from features.sealed import file_entries
 from stages.rank.lambdamart import LambdaMartRecipe
 from stages.retrieve.als import AlsRecipe
 from stages.retrieve.catalogue import RelatedRecipe
@@ -49,7 +48,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(saved: Path) -> Model:
-    return open_model(saved)
+    return load_model(saved)
 
 
 @pytest.fixture
@@ -75,25 +74,20 @@ def files_of(path: Path) -> list[str]:
     return sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
 
 
-def refused(path: Path, opens: Callable[[Path], object] = open_model) -> str:
+def refused(path: Path, opens: Callable[[Path], object] = load_model) -> str:
     with pytest.raises(SegueError) as caught:
         opens(path)
     assert EXPECTED_AND_FOUND.search(str(caught.value)), caught.value
     return str(caught.value)
 
 
-def change_manifest(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """The change, and a seal that fits it: as somebody would who knows how."""
+def reseal(path: Path, change: Callable[[dict[str, Any]], object] = lambda content: None) -> None:
+    """The files as they are now, under a manifest that fits them, perhaps changed: as somebody would do who knows how."""
     content = json.loads((path / MANIFEST).read_text())
     change(content)
-    content["version"] = version_of(content)
-    (path / MANIFEST).write_text(json.dumps(content))
-
-
-def reseal(path: Path) -> None:
-    """The manifest is made to fit whatever the files are now."""
-    entries = file_entries(path, [name for name in files_of(path) if name != MANIFEST])
-    change_manifest(path, lambda content: content.update(files={name: entry.model_dump() for name, entry in entries.items()}))
+    with ArtifactWriter(path) as writer:
+        shutil.copytree(path, writer.folder, ignore=shutil.ignore_patterns(MANIFEST), dirs_exist_ok=True)
+        writer.describe(Description.model_validate({name: content[name] for name in Description.model_fields}))
 
 
 def in_old_names(config: dict[str, Any]) -> dict[str, Any]:
@@ -116,9 +110,9 @@ def test_the_checkerboard_is_still_continued(made: Training, model: Model) -> No
 
 
 def test_a_model_whose_settings_have_their_old_names_is_opened_too(made: Training, model: Model, path: Path) -> None:
-    change_manifest(path, lambda content: in_old_names(content["config"]))
+    reseal(path, lambda content: in_old_names(content["config"]))
     assert '"sweeps"' in (path / MANIFEST).read_text()
-    older = open_model(path)
+    older = load_model(path)
     assert older.config == model.config
     np.testing.assert_array_equal(
         older.pipeline.recommend(asked(made), 50).ranking.scores, model.pipeline.recommend(asked(made), 50).ranking.scores
@@ -238,7 +232,7 @@ def test_every_file_cut_short_is_refused(path: Path) -> None:
             message = refused(path)
             assert name in message
         (path / name).write_bytes(whole)
-    assert open_model(path)
+    assert load_model(path)
 
 
 def test_every_file_altered_in_one_byte_is_refused(path: Path) -> None:
@@ -259,7 +253,7 @@ def test_every_file_renamed_or_gone_is_refused(path: Path) -> None:
         (path / "gone").rename(path.parent / "gone")
         assert name in refused(path)
         (path.parent / "gone").rename(path / name)
-    assert open_model(path)
+    assert load_model(path)
 
 
 def test_two_files_that_changed_places_are_refused(path: Path) -> None:
@@ -297,26 +291,27 @@ def test_a_file_cut_short_is_refused_even_where_the_manifest_was_made_to_fit(pat
 
 @pytest.mark.parametrize("version", [0, 1, 2, "2", None])
 def test_an_artifact_of_another_format_version_is_refused(path: Path, version: object) -> None:
-    change_manifest(path, lambda content: content.update(format_version=version))
+    content = json.loads((path / MANIFEST).read_text())
+    (path / MANIFEST).write_text(json.dumps(content | {"format_version": version}))
     assert f"format_version: expected 3, found {version!r}" in refused(path)
 
 
 def test_another_vocabulary_is_refused_with_both_hashes(path: Path, model: Model) -> None:
-    change_manifest(path, lambda content: content.update(vocabulary_hash="ab" * 32))
+    reseal(path, lambda content: content.update(vocabulary_hash="ab" * 32))
     message = refused(path, lambda path: open_names(open_artifact(path)))
     assert "ab" * 32 in message
     assert model.names.vocabulary.hash in message
 
 
 def test_another_number_of_tracks_is_refused(path: Path) -> None:
-    change_manifest(path, lambda content: content.update(num_tracks=125))
+    reseal(path, lambda content: content.update(num_tracks=125))
     message = refused(path)
     assert "125" in message
     assert "124" in message
 
 
 def test_a_source_more_or_less_than_the_config_has_is_refused(path: Path) -> None:
-    change_manifest(path, lambda content: content["sources"].pop("title"))
+    reseal(path, lambda content: content["sources"].pop("title"))
     names = ", ".join(SMALL.sources.recipes())
     assert f"expected the sources {names}, found {names.replace('title, ', '')}" in refused(path)
 
@@ -329,8 +324,7 @@ def test_a_ranker_trained_on_other_sources_is_refused_with_both_lists(path: Path
         content["config"]["sources"]["title"] = None
         content["sources"].pop("title")
 
-    change_manifest(path, drop)
-    reseal(path)
+    reseal(path, drop)
     message = refused(path)
     expected, found = message.split("found", 1)
     assert "expected the features als.score" in expected
@@ -341,7 +335,7 @@ def test_a_ranker_trained_on_other_sources_is_refused_with_both_lists(path: Path
 @pytest.mark.parametrize(("source", "expected", "found"), [("als", 5, 8), ("autoencoder", 6, 9), ("content", 5, 6)])
 def test_another_dimension_in_the_config_is_refused(path: Path, source: str, expected: int, found: int) -> None:
     name = "factors" if source == "als" else "dim"
-    change_manifest(path, lambda content: content["config"]["sources"][source].update({name: 5}))
+    reseal(path, lambda content: content["config"]["sources"][source].update({name: 5}))
     assert f"expected float32 (124, {expected}), found float32 (124, {found})" in refused(path)
 
 
@@ -358,7 +352,7 @@ def test_an_unknown_source_is_refused(saved: Path) -> None:
 
 
 def test_a_config_of_another_program_version_is_refused(path: Path) -> None:
-    change_manifest(path, lambda content: content["config"].update(mood="blue"))
+    reseal(path, lambda content: content["config"].update(mood="blue"))
     assert "mood" in refused(path)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from engine.config import CandidatesConfig
-from engine.pipeline import BATCH, Answer, Pipeline, answer, batches, spaces
+from engine.pipeline import BATCH, Answer, Pipeline, batches, top_k, vector_spaces
 from features.domain import NO_TRACK, Queries, Query
 from stages.rank.fusion import Fusion
 from tests import worlds
@@ -153,11 +153,11 @@ def test_without_a_ranker_the_order_is_that_of_the_fusion(made: Training) -> Non
 
 def test_of_equal_scores_the_lower_track_goes_first() -> None:
     candidates = worlds.candidates([2, 5, 9, 1], [0, 3, 3, 4], {"als": [3, 1, 2, 1]})
-    found = answer(candidates, np.array([1, 2, 2, 0], np.float32), 4)
+    found = top_k(candidates, np.array([1, 2, 2, 0], np.float32), 4)
     assert found.ranking.tracks.tolist() == [[5, 9, 2, -1], [-1] * 4, [1, -1, -1, -1]]
     assert found.ranks["als"].tolist() == [[1, 2, 3, 0], [0] * 4, [1, 0, 0, 0]]
 
 
 def test_the_columns_are_those_of_the_sources_that_there_are(made: Training) -> None:
-    assert set(spaces(made.pipeline.sources)) == {"als", "related", "autoencoder", "content"}
+    assert set(vector_spaces(made.pipeline.sources)) == {"als", "related", "autoencoder", "content"}
     assert made.pipeline.second.pair_features.names == made.trained.ranker.names

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from engine.config import PRESETS, Config, SourcesConfig, presets, read_config
-from engine.model import open_model
+from engine.model import load_model
 from engine.train.launch import train
 from features.domain import NO_TRACK, SegueError
 from tests import worlds
@@ -51,7 +51,7 @@ def test_it_trains_is_saved_and_answers(name: str, sources: tuple[str, ...], wor
     heard, config = Heard(), shrunk(name)
     train(world / "dataset", tmp_path / "artifact", config, workers=0, report=heard, threads=1)
     assert {*sources, *(f"masked 1 {source}" for source in sources)} <= set(heard.done)  # each under its own name
-    model = open_model(tmp_path / "artifact")
+    model = load_model(tmp_path / "artifact")
     assert set(model.pipeline.sources) == {*sources, "popularity"}
     assert model.config.sources.recipes() == config.sources.recipes()  # nothing was left out, no ALS has grown
     asked = worlds.queries(worlds.query(0, 1, 2), worlds.query(3, 4))

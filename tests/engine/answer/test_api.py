@@ -1,4 +1,4 @@
-"""The HTTP service without a cluster: every route, every error as problem details, the door in front."""
+"""The HTTP service without a cluster: every route, every error as problem details, the middleware."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from starlette.types import ASGIApp
 from engine.answer import api
 from engine.model import Model
 from engine.serve.active_model import ActiveModel
+from engine.serve.api_keys import keys_from_environment
 from engine.serve.gateway import Gateway
-from engine.serve.middleware import LARGEST_BODY, keys_of_environment
-from engine.serve.model_cache import checked
+from engine.serve.middleware import MAX_BODY_BYTES
+from engine.serve.model_cache import check_artifact
 from engine.serve.orchestrator import Limits
 from engine.serve.routes import web_app
 from engine.serve.telemetry import NoTelemetry
@@ -28,15 +29,15 @@ from features.schema import NUMERIC_FEATURES
 JSON = {"content-type": "application/json"}
 
 
-def turned(path: Path, limits: Limits, threads: int) -> Gateway:
-    turn = ActiveModel.of_one_process(limits, threads)
-    asyncio.run(turn.activate(checked(str(path))))
-    return turn.gateway
+def opened(path: Path, limits: Limits, threads: int) -> Gateway:
+    active = ActiveModel.in_process(limits, threads)
+    asyncio.run(active.activate(check_artifact(str(path))))
+    return active.gateway
 
 
 @pytest.fixture(scope="module")
 def gateway(tiny_artifact: Path) -> Gateway:
-    return turned(tiny_artifact, Limits(), 2)
+    return opened(tiny_artifact, Limits(), 2)
 
 
 @pytest.fixture(scope="module")
@@ -161,11 +162,11 @@ def test_what_is_no_json_or_no_number_or_no_text_is_422(app: ASGIApp, content: b
 
 def test_a_body_that_is_too_large_is_413_announced_or_not(app: ASGIApp) -> None:
     async def unannounced() -> AsyncIterator[bytes]:
-        for _ in range(LARGEST_BODY // 65_536 + 1):
+        for _ in range(MAX_BODY_BYTES // 65_536 + 1):
             yield b" " * 65_536
 
-    is_problem(send(app, "POST", "/v1/recommend", content=b" " * (LARGEST_BODY + 1), headers=JSON), 413, str(LARGEST_BODY))
-    is_problem(send(app, "POST", "/v1/recommend", content=unannounced(), headers=JSON), 413, str(LARGEST_BODY))
+    is_problem(send(app, "POST", "/v1/recommend", content=b" " * (MAX_BODY_BYTES + 1), headers=JSON), 413, str(MAX_BODY_BYTES))
+    is_problem(send(app, "POST", "/v1/recommend", content=unannounced(), headers=JSON), 413, str(MAX_BODY_BYTES))
 
 
 def test_a_body_in_pieces_is_read_whole(app: ASGIApp) -> None:
@@ -178,7 +179,7 @@ def test_a_body_in_pieces_is_read_whole(app: ASGIApp) -> None:
 
 def test_a_key_is_needed_where_keys_are_configured(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEGUE_API_KEYS", "first, second,,")
-    guarded = web_app(lambda: gateway, keys_of_environment())
+    guarded = web_app(lambda: gateway, keys_from_environment())
     assert is_problem(recommend(guarded), 401, "Authorization")["type"] == "urn:segue:problem:api-key"
     for headers in ({"authorization": "Bearer wrong"}, {"x-api-key": ""}, {"authorization": "Basic first"}, {"x-api-key": "first, second"}):
         answer = send(guarded, "POST", "/v1/recommend", json={}, headers=headers)
@@ -193,9 +194,9 @@ def test_a_key_is_needed_where_keys_are_configured(gateway: Gateway, monkeypatch
 
 def test_without_configured_keys_everybody_is_let_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SEGUE_API_KEYS", raising=False)
-    assert keys_of_environment() == ()
+    assert keys_from_environment() == ()
     monkeypatch.setenv("SEGUE_API_KEYS", " , ")
-    assert keys_of_environment() == ()
+    assert keys_from_environment() == ()
 
 
 def test_keys_may_be_in_a_file_and_a_file_without_keys_lets_nobody_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,19 +204,19 @@ def test_keys_may_be_in_a_file_and_a_file_without_keys_lets_nobody_in(tmp_path: 
     monkeypatch.setenv("SEGUE_API_KEYS_FILE", str(keys))
     monkeypatch.setenv("SEGUE_API_KEYS", "first")
     with pytest.raises(SegueError, match="SEGUE_API_KEYS_FILE: expected a file with a key a line"):
-        keys_of_environment()
+        keys_from_environment()
     keys.write_text("\n  \n")
     with pytest.raises(SegueError, match=r"expected a key a line in .*keys, found none"):
-        keys_of_environment()
+        keys_from_environment()
     keys.write_text("second\n third \n")
-    assert keys_of_environment() == ("first", "second", "third")
+    assert keys_from_environment() == ("first", "second", "third")
 
 
 def test_every_request_is_measured_and_logged_without_what_was_asked(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:
     heard: list[tuple[str, int]] = []
 
     class Heard(NoTelemetry):
-        def request(self, route: str, status: int, seconds: float) -> None:
+        def record_request(self, route: str, status: int, seconds: float) -> None:
             assert 0 < seconds < 60
             heard.append((route, status))
 
@@ -234,7 +235,7 @@ def test_every_request_is_measured_and_logged_without_what_was_asked(gateway: Ga
 
 
 def test_overload_is_429_with_retry_after_and_lateness_504(tiny_artifact: Path) -> None:
-    refusing, hurried = turned(tiny_artifact, Limits(waiting=0), 1), turned(tiny_artifact, Limits(deadline=1e-6), 1)
+    refusing, hurried = opened(tiny_artifact, Limits(max_waiting=0), 1), opened(tiny_artifact, Limits(deadline_s=1e-6), 1)
     full = web_app(lambda: refusing)
     answer = recommend(full)
     assert is_problem(answer, 429, "at most 0 waiting")["type"] == "urn:segue:problem:overloaded"
@@ -244,7 +245,7 @@ def test_overload_is_429_with_retry_after_and_lateness_504(tiny_artifact: Path) 
 
 
 def test_our_own_fault_is_500_and_says_nothing_of_the_inside(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(type(gateway), "_told", lambda *_: 1 / 0)
+    monkeypatch.setattr(type(gateway), "recommend", lambda *_: 1 / 0)
     told = is_problem(recommend(web_app(lambda: gateway)), 500)
     assert "division" not in json.dumps(told)
 

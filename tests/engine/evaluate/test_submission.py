@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.evaluate.submission import TRACKS_PER_PLAYLIST, write_submission
-from features.domain import SegueError
+from engine.evaluate.submission import write_submission
+from features.domain import MAX_ANSWER, SegueError
 from tests import oracles
 
-TRACKS = [f"spotify:track:{i:04d}" for i in range(TRACKS_PER_PLAYLIST)]
+TRACKS = [f"spotify:track:{i:04d}" for i in range(MAX_ANSWER)]
 OLDER = "an older answer"
 
 

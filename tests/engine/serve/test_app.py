@@ -10,7 +10,8 @@ import pytest
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from engine.serve.app import ServeArgs, build_app, running_service
+from engine.serve.app import ServeArgs, build_app
+from engine.serve.service import running_service
 from features.domain import SegueError
 
 CONFIG = Path(__file__).parents[3] / "serve_config.yaml"

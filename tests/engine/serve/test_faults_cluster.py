@@ -17,13 +17,13 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from engine.answer.resolve import ask
-from engine.model import Model, open_model
-from engine.serve.app import deploy, running_service
+from engine.answer.resolve import resolve
+from engine.model import Model, load_model
+from engine.serve.ports import free_port
+from engine.serve.service import deploy, running_service
 from features.domain import Queries
 from tests.engine import hostile
 from tests.engine.load import asking, replicas
-from tests.engine.serve.test_serve_cluster import _free_port
 
 pytestmark = pytest.mark.cluster
 
@@ -33,7 +33,7 @@ DEPLOYMENTS = ("als", "sources", "ranker", "gateway", "release")
 
 @pytest.fixture(scope="module")
 def models(tiny_artifact: Path, other_artifact: Path) -> dict[str, Model]:
-    return {model.artifact.manifest.version: model for model in (open_model(tiny_artifact), open_model(other_artifact))}
+    return {model.artifact.manifest.version: model for model in (load_model(tiny_artifact), load_model(other_artifact))}
 
 
 @pytest.fixture(scope="module")
@@ -43,14 +43,14 @@ def first(models: dict[str, Model]) -> dict[str, list[str]]:
 
 
 def answer(model: Model) -> list[str]:
-    query = ask(model.names, title=BODY["title"]).query  # type: ignore[arg-type]
+    query = resolve(model.names, title=BODY["title"]).query  # type: ignore[arg-type]
     return model.names.vocabulary.ids(model.pipeline.recommend(Queries.of([query]), 10).ranking.tracks[0][:3])
 
 
 @pytest.fixture(scope="module")
 def url(tiny_artifact: Path, ray_cluster: ModuleType) -> Iterator[str]:
     """Two replicas of everything."""
-    with running_service(tiny_artifact, "composed", _free_port(), apart=("als",), replicas=2) as url:
+    with running_service(tiny_artifact, "composed", free_port(), apart=("als",), replicas=2) as url:
         yield url
 
 

@@ -1,4 +1,4 @@
-"""Micro-batches, budgets, versions and degrading: the way through the stages, driven with stages of our own making."""
+"""Micro-batches, time limits, versions and degraded answers, with stages that the tests control."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ import pytest
 from numba.core.registry import CPUDispatcher
 
 from engine.answer import api
-from engine.answer.filters import allowed, fill, keep
-from engine.answer.ranking import RankedAnswer, RankOptions, nothing, rank_each
+from engine.answer.filters import allowed_tracks, fill_with_popular, limit_proposals
+from engine.answer.ranking import RankedAnswer, RankOptions, rank_each
 from engine.answer.similar import SimilarTracks
 from engine.answer.track_search import TrackSearch
 from engine.artifact import Artifact, open_artifact
-from engine.model import Model, source_names
+from engine.model import Model, open_source, source_names
 from engine.serve.batching import Batcher, Overloaded
 from engine.serve.gateway import Gateway
-from engine.serve.local_stages import LocalRanker, LocalSources, Proposals, fusion_only, open_sources
-from engine.serve.model_cache import ModelRef, WrongVersion, open_version
+from engine.serve.local_stages import LocalRanker, LocalSources, fusion_only, open_ranker, open_sources
+from engine.serve.model_cache import ModelRef, WrongVersion, open_ref
 from engine.serve.orchestrator import Limits, Orchestrator, PendingQuery, SourceGroup, StageAnswer, TooSlow
+from engine.serve.protocols import Proposals
 from engine.serve.telemetry import NoTelemetry
 from features.domain import NO_TRACK, Queries, Query, Retrieved, SegueError
 
@@ -38,7 +39,7 @@ def asked(*seeds: int, title: str = "", exclude: tuple[int, ...] = ()) -> Query:
     return Query(ints(*seeds), title, ints(*exclude))
 
 
-def option(k: int) -> RankOptions:
+def options(k: int) -> RankOptions:
     return RankOptions(k, k)
 
 
@@ -55,7 +56,7 @@ def test_what_arrives_while_batches_fly_travels_together() -> None:
             await landing.wait()
             return [item * 10 for item in items]
 
-        batcher = Batcher(run, most=4, in_flight=1, waiting=100)
+        batcher = Batcher(run, max_batch=4, in_flight=1, max_waiting=100)
         first = asyncio.create_task(batcher.submit(0))
         await asyncio.sleep(0.01)  # a lone item starts at once
         assert batches == [[0]]
@@ -75,7 +76,7 @@ def test_one_more_than_may_wait_is_refused() -> None:
             await asyncio.sleep(0.05)
             return items
 
-        batcher = Batcher(run, most=1, in_flight=1, waiting=2)
+        batcher = Batcher(run, max_batch=1, in_flight=1, max_waiting=2)
         flying = asyncio.create_task(batcher.submit(0))
         await asyncio.sleep(0.01)
         waiting = [asyncio.create_task(batcher.submit(i)) for i in (1, 2)]
@@ -98,7 +99,7 @@ def test_a_failed_batch_fails_its_items_and_no_other_and_a_lost_caller_costs_not
                 raise ValueError("zero")
             return items
 
-        batcher = Batcher(run, most=1, in_flight=1, waiting=10)
+        batcher = Batcher(run, max_batch=1, in_flight=1, max_waiting=10)
         tasks = [asyncio.create_task(batcher.submit(i)) for i in range(3)]
         await asyncio.sleep(0.001)
         tasks[1].cancel()
@@ -111,7 +112,7 @@ def test_a_failed_batch_fails_its_items_and_no_other_and_a_lost_caller_costs_not
     assert asyncio.run(story()) == [[0], [2]]
 
 
-# -- the conductor ----------------------------------------------------------------------------------------------------
+# -- the orchestrator -------------------------------------------------------------------------------------------------
 
 
 class Watched:
@@ -127,22 +128,22 @@ class Watched:
         await asyncio.sleep(self.delay)
         return str(await self.stage.ping(version))
 
-    async def retrieve(self, version: str, queries: Queries, n: int, within: float) -> Proposals:
+    async def retrieve(self, version: str, queries: Queries, n: int, timeout: float) -> Proposals:
         self.sizes.append(len(queries))
         await asyncio.sleep(self.delay)
         if self.error:
             raise self.error
-        result: Proposals = await self.stage.retrieve(version, queries, n, within)
+        result: Proposals = await self.stage.retrieve(version, queries, n, timeout)
         return result
 
     async def rank(
-        self, version: str, queries: Queries, retrieved: Mapping[str, Retrieved], options: Sequence[RankOptions]
+        self, version: str, queries: Queries, retrieved: Mapping[str, Retrieved], rank_options: Sequence[RankOptions]
     ) -> list[RankedAnswer]:
         self.sizes.append(len(queries))
         await asyncio.sleep(self.delay)
         if self.error:
             raise self.error
-        result: list[RankedAnswer] = await self.stage.rank(version, queries, retrieved, options)
+        result: list[RankedAnswer] = await self.stage.rank(version, queries, retrieved, rank_options)
         return result
 
 
@@ -160,38 +161,38 @@ class Stages:
 
 
 @pytest.fixture(scope="module")
-def held(artifact: Artifact) -> Stages:
+def stages(artifact: Artifact) -> Stages:
     together = ("artist", "popularity")
     groups = [*((name,) for name in source_names(artifact) if name not in together), together]
-    stages = Stages({names: LocalSources(names[0], lambda _, names=names: names, 1) for names in groups}, LocalRanker())
+    opened = Stages({names: LocalSources(names[0], lambda _, names=names: names, 1) for names in groups}, LocalRanker())
     model = ModelRef(str(artifact.path), artifact.manifest.version)
-    for stage in (*stages.sources.values(), stages.ranker):
+    for stage in (*opened.sources.values(), opened.ranker):
         asyncio.run(stage.prepare(model))
-    return stages
+    return opened
 
 
 class World:
-    """A conductor over watched stages."""
+    """An orchestrator over watched stages."""
 
-    def __init__(self, artifact: Artifact, held: Stages, limits: Limits) -> None:
-        self.groups = [SourceGroup(names, Watched(stage)) for names, stage in held.sources.items()]
-        self.sources: dict[str, Any] = {name: group.call for group in self.groups for name in group.names}
-        self.ranker = Watched(held.ranker)
+    def __init__(self, artifact: Artifact, stages: Stages, limits: Limits) -> None:
+        self.groups = [SourceGroup(names, Watched(stage)) for names, stage in stages.sources.items()]
+        self.sources: dict[str, Any] = {name: group.stage for group in self.groups for name in group.names}
+        self.ranker = Watched(stages.ranker)
         self.orchestrator = Orchestrator(artifact.manifest.version, self.groups, self.ranker, fusion_only(artifact), limits)
 
     def ask(self, *items: PendingQuery) -> list[StageAnswer]:
         async def together() -> list[StageAnswer]:
-            return await asyncio.gather(*(self.orchestrator.ask(item) for item in items))
+            return await asyncio.gather(*(self.orchestrator.answer(item) for item in items))
 
         return asyncio.run(together())
 
 
-LIMITS = Limits(source_timeout=0.5, ranker_timeout=1.0, deadline=5.0)
+LIMITS = Limits(source_timeout_s=0.5, ranker_timeout_s=1.0, deadline_s=5.0)
 
 
 @pytest.fixture
-def watched(artifact: Artifact, held: Stages) -> World:
-    return World(artifact, held, LIMITS)
+def watched(artifact: Artifact, stages: Stages) -> World:
+    return World(artifact, stages, LIMITS)
 
 
 QUERIES = (asked(3, 8, 21), asked(title="road trip"), asked(40, title="jazz"), asked(), asked(5, 6, exclude=(0, 1, 2, 3)))
@@ -199,37 +200,37 @@ QUERIES = (asked(3, 8, 21), asked(title="road trip"), asked(40, title="jazz"), a
 
 def test_the_answer_is_that_of_the_pipeline(watched: World, tiny_model: Model) -> None:
     for query in QUERIES:
-        (told,) = watched.ask(PendingQuery(query, option(10)))
+        (told,) = watched.ask(PendingQuery(query, options(10)))
         expected = tiny_model.pipeline.recommend(Queries.of([query]), 10)
-        assert told.ranked.answer.ranking.tracks.tolist() == expected.ranking.tracks.tolist()
-        assert told.ranked.answer.ranking.scores.tolist() == expected.ranking.scores.tolist()
-        assert {name: ranks.tolist() for name, ranks in told.ranked.answer.ranks.items()} == {
+        assert [told.ranked.tracks.tolist()] == expected.ranking.tracks.tolist()
+        assert [told.ranked.scores.tolist()] == expected.ranking.scores.tolist()
+        assert {name: [ranks.tolist()] for name, ranks in told.ranked.ranks.items()} == {
             name: ranks.tolist() for name, ranks in expected.ranks.items()
         }
         assert told.degraded == ()
 
 
-def test_every_batch_is_measured(artifact: Artifact, held: Stages) -> None:
+def test_every_batch_is_measured(artifact: Artifact, stages: Stages) -> None:
     heard: list[tuple[str, object]] = []
 
     class Heard(NoTelemetry):
-        def batch(self, size: int) -> None:
+        def record_batch(self, size: int) -> None:
             heard.append(("batch", size))
 
-        def stage(self, name: str, seconds: float) -> None:
+        def record_stage(self, name: str, seconds: float) -> None:
             assert 0 < seconds < 60
             heard.append(("stage", name))
 
-        def candidates(self, count: int) -> None:
+        def record_candidates(self, count: int) -> None:
             heard.append(("candidates", count))
 
-        def degraded(self, name: str) -> None:
+        def record_degraded(self, name: str) -> None:
             heard.append(("degraded", name))
 
-    groups = [SourceGroup(names, Watched(stage)) for names, stage in held.sources.items()]
-    next(group.call for group in groups if group.names == ("title",)).error = RuntimeError("gone")  # type: ignore[attr-defined]
-    orchestrator = Orchestrator(artifact.manifest.version, groups, held.ranker, fusion_only(artifact), LIMITS, Heard())
-    asyncio.run(orchestrator.ask(PendingQuery(QUERIES[0], option(10))))
+    groups = [SourceGroup(names, Watched(stage)) for names, stage in stages.sources.items()]
+    next(group.stage for group in groups if group.names == ("title",)).error = RuntimeError("gone")  # type: ignore[attr-defined]
+    orchestrator = Orchestrator(artifact.manifest.version, groups, stages.ranker, fusion_only(artifact), LIMITS, Heard())
+    asyncio.run(orchestrator.answer(PendingQuery(QUERIES[0], options(10))))
     assert ("batch", 1) in heard
     assert ("candidates", 50) in heard
     assert [what for what in heard if what[0] == "degraded"] == [("degraded", "title")]
@@ -237,7 +238,7 @@ def test_every_batch_is_measured(artifact: Artifact, held: Stages) -> None:
 
 
 def test_a_batch_costs_each_stage_one_call(watched: World) -> None:
-    watched.ask(*(PendingQuery(query, option(10)) for query in QUERIES))
+    watched.ask(*(PendingQuery(query, options(10)) for query in QUERIES))
     assert all(source.sizes == [len(QUERIES)] for source in watched.sources.values())
     assert watched.ranker.sizes == [len(QUERIES)]
 
@@ -248,11 +249,11 @@ def test_who_travels_along_changes_nothing(watched: World, tiny_model: Model) ->
     Compared with a batch of two: a BLAS rounds the product with one vector otherwise than that with many.
     """
     lengths = (1, 10, 100, 200, 25)
-    told = watched.ask(*(PendingQuery(query, option(k)) for query, k in zip(QUERIES, lengths, strict=True)))
+    told = watched.ask(*(PendingQuery(query, options(k)) for query, k in zip(QUERIES, lengths, strict=True)))
     for one, query, k in zip(told, QUERIES, lengths, strict=True):
         expected = tiny_model.pipeline.recommend(Queries.of([query, query]), k).ranking
-        assert one.ranked.answer.ranking.tracks.shape == (1, k)
-        assert one.ranked.answer.ranking.tracks[0].tolist() == expected.tracks[0].tolist()
+        assert one.ranked.tracks.tolist() == [track for track in expected.tracks[0].tolist() if track != NO_TRACK]
+        assert 0 < len(one.ranked.tracks) <= k
 
 
 @pytest.mark.parametrize("how", ["slow", "broken", "of another version"])
@@ -264,46 +265,46 @@ def test_a_source_that_does_not_answer_is_left_out_and_named(watched: World, tin
         source.error = RuntimeError("disk on fire")
     else:
         source.stage = LocalSources("als", lambda _: ("als",), 1)
-    (told,) = watched.ask(PendingQuery(QUERIES[0], option(10)))
+    (told,) = watched.ask(PendingQuery(QUERIES[0], options(10)))
     assert told.degraded == ("als",)
-    assert told.ranked.count == 10
-    assert "als" not in told.ranked.answer.ranks
+    assert len(told.ranked.tracks) == 10
+    assert "als" not in told.ranked.ranks
     retrieved = {name: one for name, one in tiny_model.pipeline.retrieve(Queries.of([QUERIES[0]]), 10).items() if name != "als"}
     expected = tiny_model.pipeline.second.rank(Queries.of([QUERIES[0]]), retrieved, 10)
-    assert told.ranked.answer.ranking.tracks.tolist() == expected.ranking.tracks.tolist()
+    assert [told.ranked.tracks.tolist()] == expected.ranking.tracks.tolist()
 
 
 @pytest.mark.parametrize("how", ["slow", "broken"])
 def test_without_the_ranker_the_fusion_is_the_order(watched: World, tiny_model: Model, how: str) -> None:
     watched.ranker.delay, watched.ranker.error = (5.0, None) if how == "slow" else (0.0, SegueError("no"))
-    told = watched.ask(*(PendingQuery(query, option(10)) for query in QUERIES))
+    told = watched.ask(*(PendingQuery(query, options(10)) for query in QUERIES))
     queries = Queries.of(QUERIES)
     expected = replace(tiny_model.pipeline.second, ranker=None).rank(queries, tiny_model.pipeline.retrieve(queries, 10), 10)
     for i, one in enumerate(told):
         assert one.degraded == ("ranker",)
-        assert one.ranked.answer.ranking.tracks[0].tolist() == expected.ranking.tracks[i].tolist()
+        assert one.ranked.tracks.tolist() == expected.ranking.tracks[i].tolist()
 
 
 def test_without_any_source_nothing_is_proposed_and_all_are_named(watched: World) -> None:
     for source in watched.sources.values():
         source.error = RuntimeError("gone")
-    (told,) = watched.ask(PendingQuery(QUERIES[0], option(10)))
-    assert told.ranked.count == 0
+    (told,) = watched.ask(PendingQuery(QUERIES[0], options(10)))
+    assert len(told.ranked.tracks) == 0
     assert set(told.degraded) == set(watched.sources)
 
 
-def test_a_request_has_a_deadline(artifact: Artifact, held: Stages) -> None:
-    watched = World(artifact, held, Limits(source_timeout=2.0, deadline=0.1))
+def test_a_request_has_a_deadline(artifact: Artifact, stages: Stages) -> None:
+    watched = World(artifact, stages, Limits(source_timeout_s=2.0, deadline_s=0.1))
     watched.sources["title"].delay = 1.0
     with pytest.raises(TooSlow, match=r"within 0\.1 s"):
-        watched.ask(PendingQuery(QUERIES[0], option(10)))
+        watched.ask(PendingQuery(QUERIES[0], options(10)))
 
 
 def test_readiness_asks_every_stage(watched: World, tiny_model: Model) -> None:
-    assert set(asyncio.run(watched.orchestrator.ready()).values()) == {"ok"}
+    assert set(asyncio.run(watched.orchestrator.stage_states()).values()) == {"ok"}
     watched.sources["title"].delay = 5.0
     watched.sources["als"].stage = LocalSources("als", lambda _: ("als",), 1)
-    said = asyncio.run(watched.orchestrator.ready())
+    said = asyncio.run(watched.orchestrator.stage_states())
     assert said["title"] == "no answer within 0.5 s"
     assert "found none" in said["als"]
     assert said["ranker"] == "ok"
@@ -311,7 +312,7 @@ def test_readiness_asks_every_stage(watched: World, tiny_model: Model) -> None:
 
 def test_sources_that_are_asked_together_fail_together(watched: World) -> None:
     watched.sources["artist"].error = RuntimeError("gone")
-    (told,) = watched.ask(PendingQuery(QUERIES[0], option(10)))
+    (told,) = watched.ask(PendingQuery(QUERIES[0], options(10)))
     assert told.degraded == ("artist", "popularity")
 
 
@@ -319,19 +320,19 @@ def test_of_sources_asked_together_one_may_fail_and_one_be_late(artifact: Artifa
     stage = LocalSources("some", lambda _: ("slim", "title", "popularity"), 3)
     version = artifact.manifest.version
     asyncio.run(stage.prepare(ModelRef(str(artifact.path), version)))
-    sources = stage._versions.of(version)
-    monkeypatch.setattr(type(sources["slim"]), "retrieve", lambda *_: 1 / 0)
-    monkeypatch.setattr(type(sources["title"]), "retrieve", lambda *_: time.sleep(0.5))
+    slim, title = open_source(artifact, "slim"), open_source(artifact, "title")
+    monkeypatch.setattr(type(slim), "retrieve", lambda *_: 1 / 0)
+    monkeypatch.setattr(type(title), "retrieve", lambda *_: time.sleep(0.5))
     proposed = asyncio.run(stage.retrieve(version, Queries.of([asked(3)]), 60, 0.1))
     assert list(proposed.retrieved) == ["popularity"]
-    assert proposed.missing == {"slim": "division by zero", "title": "no answer within 0.1 s"}
+    assert proposed.failures == {"slim": "division by zero", "title": "no answer within 0.1 s"}
 
 
-def test_a_stage_refuses_a_version_that_it_does_not_hold(held: Stages, tiny_artifact: Path) -> None:
+def test_a_stage_refuses_a_version_that_it_does_not_hold(stages: Stages, tiny_artifact: Path) -> None:
     with pytest.raises(WrongVersion, match="expected model other, found "):
-        asyncio.run(held.ranker.ping("other"))
+        asyncio.run(stages.ranker.ping("other"))
     with pytest.raises(WrongVersion, match="expected model other, found "):
-        open_version(ModelRef(str(tiny_artifact), "other"))
+        open_ref(ModelRef(str(tiny_artifact), "other"))
 
 
 def compiled_loops() -> dict[str, int]:
@@ -340,42 +341,42 @@ def compiled_loops() -> dict[str, int]:
     return {f"{loop.py_func.__module__}.{loop.py_func.__name__}": len(loop.signatures) for loop in loops}
 
 
-def test_after_the_warm_up_nothing_is_compiled_while_somebody_waits(artifact: Artifact, held: Stages) -> None:
+def test_after_the_warm_up_nothing_is_compiled_while_somebody_waits(artifact: Artifact, stages: Stages) -> None:
     """Not for lone queries, sources that are missing, one candidate or none: each type of array would cost seconds."""
-    version = artifact.manifest.version
-    sources, second = open_sources(artifact, source_names(artifact)), held.ranker._versions.of(version)
+    sources, second = open_sources(artifact, source_names(artifact)), open_ranker(artifact)
     before = compiled_loops()
     for queries in (Queries.of(QUERIES), Queries.of(QUERIES[:1]), Queries.of([asked()])):
         retrieved = {name: source.retrieve(queries, 60) for name, source in sources.items()}
-        masked = keep(retrieved, [np.arange(artifact.manifest.num_tracks) % 2 == 0] * len(queries))
+        masks = [np.arange(artifact.manifest.num_tracks) % 2 == 0] * len(queries)
+        masked = limit_proposals(retrieved, [60] * len(queries), masks)
         none = {"popularity": Retrieved(np.full((len(queries), 1), NO_TRACK, np.int32), np.zeros((len(queries), 1), np.float32))}
         for proposed in (retrieved, masked, {name: retrieved[name] for name in ("title", "als")}, none):
-            for one in (option(10), RankOptions(1, 1, ints(7)), RankOptions(3, 3, ints(7, 8, 9), explain=True)):
+            for one in (options(10), RankOptions(1, 1, ints(7)), RankOptions(3, 3, ints(7, 8, 9), explain=True)):
                 rank_each(second, queries, proposed, [one] * len(queries))
     assert compiled_loops() == before
 
 
-# -- what queries want ------------------------------------------------------------------------------------------------
+# -- mixed batches --------------------------------------------------------------------------------------------------
 
 
 def test_given_candidates_are_ranked_and_no_others(tiny_model: Model) -> None:
     queries = Queries.of(QUERIES)
     given = ints(400, 3, 17, 90)  # a seed of the first query, and tracks nobody may have proposed
-    options = [RankOptions(4, 4, given) if i % 2 == 0 else option(5) for i in range(len(QUERIES))]
-    ranked = rank_each(tiny_model.pipeline.second, queries, tiny_model.pipeline.retrieve(queries), options)
+    rank_options = [RankOptions(4, 4, given) if i % 2 == 0 else options(5) for i in range(len(QUERIES))]
+    ranked = rank_each(tiny_model.pipeline.second, queries, tiny_model.pipeline.retrieve(queries), rank_options)
     for i in (0, 2, 4):
-        assert sorted(ranked[i].answer.ranking.tracks[0].tolist()) == [3, 17, 90, 400]
-        assert set(ranked[i].answer.ranks) == set(tiny_model.pipeline.sources)
-    assert ranked[1].answer.ranking.tracks.shape == (1, 5)
+        assert sorted(ranked[i].tracks.tolist()) == [3, 17, 90, 400]
+        assert set(ranked[i].ranks) == set(tiny_model.pipeline.sources)
+    assert ranked[1].tracks.shape == (5,)
 
 
 def test_reasons_are_features_and_seeds(tiny_model: Model) -> None:
     queries = Queries.of(QUERIES[:2])
-    options = [RankOptions(5, 5, explain=True), RankOptions(5, 5, explain=True)]
-    seeded, titled = rank_each(tiny_model.pipeline.second, queries, tiny_model.pipeline.retrieve(queries), options)
+    rank_options = [RankOptions(5, 5, explain=True), RankOptions(5, 5, explain=True)]
+    seeded, titled = rank_each(tiny_model.pipeline.second, queries, tiny_model.pipeline.retrieve(queries), rank_options)
     assert len(seeded.explanations) == len(titled.explanations) == 5
-    assert all(set(why.like) == {3, 8, 21} for why in seeded.explanations)
-    assert all(why.like == () for why in titled.explanations)
+    assert all(set(why.similar_seeds) == {3, 8, 21} for why in seeded.explanations)
+    assert all(why.similar_seeds == () for why in titled.explanations)
     names = set(tiny_model.pipeline.second.pair_features.names)
     assert all({name for name, _ in why.features} <= names for why in seeded.explanations)
 
@@ -387,27 +388,27 @@ def test_a_filter_holds_where_all_of_it_is_known_to_hold(tiny_model: Model) -> N
     table = tiny_model.names.catalog.table
     genre = next(genre for genre in table["genre"].to_list() if genre)
     filters = api.Filters(genre=[genre.upper()], energy=api.Range(min=0.2, max=0.9))
-    mask = allowed(tiny_model.names.catalog, filters)
+    mask = allowed_tracks(tiny_model.names.catalog, filters)
     rows = zip(table["genre"], table["energy"], strict=True)
     expected = [of_genre == genre and energy is not None and 0.2 <= energy <= 0.9 for of_genre, energy in rows]
     assert mask.tolist() == expected
-    assert allowed(tiny_model.names.catalog, api.Filters()).all()
-    assert not allowed(tiny_model.names.catalog, api.Filters(artist=["nobody of that name"])).any()
+    assert allowed_tracks(tiny_model.names.catalog, api.Filters()).all()
+    assert not allowed_tracks(tiny_model.names.catalog, api.Filters(artist=["nobody of that name"])).any()
 
 
 def test_what_is_not_allowed_leaves_a_gap_so_that_ranks_stay() -> None:
     retrieved = {"a": Retrieved(np.array([[4, 2, NO_TRACK], [4, 2, 1]], np.int32), np.zeros((2, 3), np.float32))}
     mask = np.array([True, True, True, True, False])
-    kept = keep(retrieved, [mask, None])["a"].tracks
+    kept = limit_proposals(retrieved, [3, 3], [mask, None])["a"].tracks
     assert kept.tolist() == [[NO_TRACK, 2, NO_TRACK], [4, 2, 1]]
 
 
 def test_an_answer_is_filled_up_with_the_popular_order_of_what_is_allowed() -> None:
     mask = np.array([True, True, False, True, True, True])
-    filled = fill(nothing(4), asked(0, exclude=(3,)), mask, 6)
-    assert filled.ranking.tracks.tolist() == [[1, 4, 5, NO_TRACK]]
-    assert (np.diff(filled.ranking.scores[0, :3]) < 0).all()
-    assert filled.ranks["popularity"].tolist() == [[2, 5, 6, 0]]
+    filled = fill_with_popular(RankedAnswer(), 4, asked(0, exclude=(3,)), mask, 6)
+    assert filled.tracks.tolist() == [1, 4, 5]
+    assert (np.diff(filled.scores) < 0).all()
+    assert filled.ranks["popularity"].tolist() == [2, 5, 6]
 
 
 def test_the_popular_order_is_the_order_of_the_vocabulary(tiny_model: Model) -> None:
@@ -443,8 +444,8 @@ def test_a_track_nobody_has_played_is_near_by_content(artifact: Artifact) -> Non
 def test_variety_costs_score_and_keeps_the_first(artifact: Artifact) -> None:
     similar_tracks = SimilarTracks.open(artifact)
     tracks, scores = np.arange(50, dtype=np.int32), np.linspace(1, 0, 50, dtype=np.float32)
-    assert similar_tracks.varied(tracks, scores, 10, 0.0).tolist() == list(range(10))
-    varied = similar_tracks.varied(tracks, scores, 10, 0.7)
+    assert similar_tracks.diversify(tracks, scores, 10, 0.0).tolist() == list(range(10))
+    varied = similar_tracks.diversify(tracks, scores, 10, 0.7)
     assert varied[0] == 0
     assert len(set(varied.tolist())) == 10
     assert _likeness(similar_tracks, varied) < _likeness(similar_tracks, np.arange(10))
@@ -471,8 +472,8 @@ def test_search_finds_every_word_whatever_the_case(tiny_model: Model) -> None:
 
 
 @pytest.fixture(scope="module")
-def gateway(artifact: Artifact, held: Stages) -> Gateway:
-    return Gateway.open(artifact, [SourceGroup(names, stage) for names, stage in held.sources.items()], held.ranker, Limits())
+def gateway(artifact: Artifact, stages: Stages) -> Gateway:
+    return Gateway.open(artifact, [SourceGroup(names, stage) for names, stage in stages.sources.items()], stages.ranker, Limits())
 
 
 def recommend(gateway: Gateway, **request: Any) -> api.Recommended:
@@ -481,7 +482,7 @@ def recommend(gateway: Gateway, **request: Any) -> api.Recommended:
 
 def test_a_filtered_answer_is_full_wherever_there_are_so_many(gateway: Gateway, tiny_model: Model) -> None:
     filters = {"energy": {"min": 0.8}}
-    mask = allowed(tiny_model.names.catalog, api.Filters.model_validate(filters))
+    mask = allowed_tracks(tiny_model.names.catalog, api.Filters.model_validate(filters))
     seeds = tiny_model.names.vocabulary.ids([3, 8, 21])
     left = int(mask.sum()) - int(mask[[3, 8, 21]].sum())
     answer = recommend(gateway, tracks=seeds, k=500, filters=filters)
@@ -515,8 +516,8 @@ def test_a_varied_answer_has_k_tracks_and_reasons_of_its_own(gateway: Gateway, t
     assert all(one.why and len(one.why.features) == 5 and one.why.like for one in varied.tracks)
 
 
-def test_all_sources_gone_leaves_the_popular_order(artifact: Artifact, held: Stages) -> None:
-    broken = [SourceGroup(names, Watched(stage, error=RuntimeError("gone"))) for names, stage in held.sources.items()]
-    answer = recommend(Gateway.open(artifact, broken, held.ranker, Limits()), k=3, exclude=[])
+def test_all_sources_gone_leaves_the_popular_order(artifact: Artifact, stages: Stages) -> None:
+    broken = [SourceGroup(names, Watched(stage, error=RuntimeError("gone"))) for names, stage in stages.sources.items()]
+    answer = recommend(Gateway.open(artifact, broken, stages.ranker, Limits()), k=3, exclude=[])
     assert answer.degraded == list(source_names(artifact))
     assert [track.sources for track in answer.tracks] == [{"popularity": 1}, {"popularity": 2}, {"popularity": 3}]

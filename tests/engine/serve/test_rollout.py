@@ -1,4 +1,4 @@
-"""One model takes over from another: everywhere opened, then everywhere turned to, or nowhere."""
+"""One model replaces another: opened by every replica, then activated by every gateway, or by none."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from engine.answer import api
-from engine.artifact import Artifact, open_artifact
+from engine.artifact import Artifact, ArtifactWriter, Description, open_artifact
 from engine.model import source_names
 from engine.serve.active_model import ActiveModel
 from engine.serve.local_stages import LocalRanker, LocalSources
-from engine.serve.model_cache import ModelCache, ModelRef, WrongVersion, checked
+from engine.serve.model_cache import ModelCache, ModelRef, WrongVersion, check_artifact
 from engine.serve.orchestrator import Limits
-from engine.serve.placement import GATEWAY, SHARED, heavy, placed
+from engine.serve.placement import GATEWAY, SHARED, large_sources, sources_by_deployment
 from engine.serve.rollout import ModelChange, Rollout
 from features.domain import SegueError
 
@@ -65,7 +65,7 @@ class Cluster:
         rollout = self.rollout()
         await rollout.start(str(path))
         for gateway in self.gateways:
-            (served, *_) = await rollout.wanted()
+            (served, *_) = await rollout.models()
             await gateway.activate(served)
         self.calls.clear()
         return rollout
@@ -143,8 +143,8 @@ def test_a_bad_model_is_refused_and_the_old_one_keeps_serving(
         with pytest.raises(SegueError):
             await rollout.deploy(str(path))
         assert cluster.versions() == {version(tiny_artifact)}
-        assert [model.version for model in await rollout.wanted()] == [version(tiny_artifact)]
-        await rollout.change(str(path))  # the same without anybody to tell
+        assert [model.version for model in await rollout.models()] == [version(tiny_artifact)]
+        await rollout.deploy_or_log(str(path))  # the same without anybody to tell
         monkeypatch.undo()
         assert (await rollout.deploy(str(other_artifact))).version == version(other_artifact)
 
@@ -166,7 +166,7 @@ def test_one_change_at_a_time(tiny_artifact: Path, other_artifact: Path) -> None
         first = asyncio.create_task(rollout.deploy(str(other_artifact)))
         while not cluster.calls:
             await asyncio.sleep(0.01)
-        assert [model.version for model in await rollout.wanted()] == [version(tiny_artifact), version(other_artifact)]
+        assert [model.version for model in await rollout.models()] == [version(tiny_artifact), version(other_artifact)]
         with pytest.raises(SegueError, match="no other change of models under way"):
             await rollout.deploy(str(tiny_artifact))
         cluster.gate.set()
@@ -181,12 +181,20 @@ def test_a_release_that_died_learns_from_the_gateways_what_is_served(tiny_artifa
         await (await cluster.start(tiny_artifact)).deploy(str(other_artifact))
         again = cluster.rollout()
         await again.start(str(tiny_artifact))
-        assert [model.version for model in await again.wanted()] == [version(other_artifact)]
+        assert [model.version for model in await again.models()] == [version(other_artifact)]
 
     asyncio.run(story())
 
 
-def test_versions_are_opened_once_and_two_are_kept(tiny_artifact: Path, other_artifact: Path, tmp_path: Path) -> None:
+def empty_artifact(path: Path, seed: int) -> Path:
+    """Of a version of its own, by the seed."""
+    with ArtifactWriter(path) as writer:
+        (writer.folder / "seed.txt").write_text(str(seed))
+        writer.describe(Description(seed=seed, config={}, vocabulary_hash="", num_tracks=0, feature_names=(), sources={}))
+    return path
+
+
+def test_versions_are_opened_once_and_two_are_kept(tmp_path: Path) -> None:
     opened: list[str] = []
     opening = threading.Event()
 
@@ -196,21 +204,21 @@ def test_versions_are_opened_once_and_two_are_kept(tiny_artifact: Path, other_ar
         return artifact.path.name
 
     async def story() -> None:
-        versions = ModelCache("part", open_part)
-        a, b = checked(str(tiny_artifact)), checked(str(other_artifact))
-        both = asyncio.gather(versions.prepare(a), versions.prepare(a))
+        cache = ModelCache("part", open_part)
+        a, b, c = (check_artifact(str(empty_artifact(tmp_path / name, seed))) for seed, name in enumerate("abc"))
+        both = asyncio.gather(cache.prepare(a), cache.prepare(a))
         opening.set()
         await both
         assert opened == [a.version]
-        await versions.prepare(b)
-        assert (versions.of(b.version), versions.of(a.version)) == (other_artifact.name, tiny_artifact.name)
+        await cache.prepare(b)
+        assert (cache.get(b.version), cache.get(a.version)) == ("b", "a")
         with pytest.raises(WrongVersion, match="expected model third"):
-            await versions.prepare(ModelRef(a.path, "third"))
-        assert versions.of(b.version)
-        versions._held["c"] = versions._held.pop(a.version)  # a third, asked after b
-        await versions.prepare(a)
-        with pytest.raises(WrongVersion, match=f"expected model {b.version}, found c and {a.version}"):
-            versions.of(b.version)
+            await cache.prepare(ModelRef(a.path, "third"))
+        assert cache.get(b.version)
+        assert cache.get(a.version)
+        await cache.prepare(c)  # b was used least recently
+        with pytest.raises(WrongVersion, match=f"expected model {b.version}, found {a.version} and {c.version}"):
+            cache.get(b.version)
 
     asyncio.run(story())
 
@@ -218,7 +226,7 @@ def test_versions_are_opened_once_and_two_are_kept(tiny_artifact: Path, other_ar
 def test_a_source_without_a_deployment_lives_in_the_shared_one(tiny_artifact: Path) -> None:
     artifact = open_artifact(tiny_artifact)
     names = source_names(artifact)
-    assert heavy(artifact) == ()
-    assert placed(artifact, ()) == {SHARED: names}
-    assert placed(artifact, ("als", "gone")) == {"als": ("als",), SHARED: tuple(name for name in names if name != "als")}
-    assert sorted(name for held in placed(artifact, names).values() for name in held) == sorted(names)
+    assert large_sources(artifact) == ()
+    assert sources_by_deployment(artifact, ()) == {SHARED: names}
+    assert sources_by_deployment(artifact, ("als", "gone")) == {"als": ("als",), SHARED: tuple(name for name in names if name != "als")}
+    assert sorted(name for of_deployment in sources_by_deployment(artifact, names).values() for name in of_deployment) == sorted(names)

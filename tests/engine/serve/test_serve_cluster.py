@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -12,9 +11,11 @@ from typing import Any
 import httpx
 import pytest
 
-from engine.answer.resolve import ask
+from engine.answer.resolve import resolve
 from engine.model import Model
-from engine.serve.app import ServeArgs, build_app, running_service
+from engine.serve.app import ServeArgs, build_app
+from engine.serve.ports import free_port
+from engine.serve.service import running_service
 from features.domain import Queries
 
 pytestmark = pytest.mark.cluster
@@ -27,15 +28,9 @@ def url(tiny_artifact: Path, ray_cluster: ModuleType) -> Iterator[str]:
     """The composed service at the root, the fused one of the same artifact below /fused."""
     from ray import serve
 
-    with running_service(tiny_artifact, "composed", _free_port()) as url:
+    with running_service(tiny_artifact, "composed", free_port()) as url:
         serve.run(build_app(ServeArgs(artifact=tiny_artifact, topology="fused")), name="fused", route_prefix=FUSED)
         yield url
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def asked(model: Model) -> list[dict[str, Any]]:
@@ -52,7 +47,7 @@ def asked(model: Model) -> list[dict[str, Any]]:
 
 
 def expected(model: Model, body: dict[str, Any]) -> list[str]:
-    one = ask(model.names, body.get("tracks", ()), body.get("playlist_id"), body.get("title"), body.get("exclude", ()))
+    one = resolve(model.names, body.get("tracks", ()), body.get("playlist_id"), body.get("title"), body.get("exclude", ()))
     ranking = model.pipeline.recommend(Queries.of([one.query]), body.get("k", 10)).ranking
     return model.names.vocabulary.ids(ranking.tracks[0][ranking.tracks[0] >= 0])
 

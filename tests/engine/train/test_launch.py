@@ -22,7 +22,7 @@ from ray.exceptions import PendingCallsLimitExceeded
 from engine.artifact import Manifest
 from engine.cli.describe import figures
 from engine.config import Config
-from engine.model import KnownPlaylists, open_model, save_model
+from engine.model import KnownPlaylists, load_model, save_model
 from engine.train import plan
 from engine.train.cluster import room
 from engine.train.folds import learn_from, masked, share_of
@@ -365,7 +365,7 @@ def test_a_warm_start_keeps_the_ranker_and_takes_a_fraction_of_the_sweeps(
     assert manifest.metrics["from"] == {"version": undisturbed[0].version, "effort": 0.25}
     assert figures(manifest)["artifact"]["started from"] == undisturbed[0].version
     assert manifest.num_tracks == read_manifest(grown).num_tracks
-    model = open_model(out)
+    model = load_model(out)
     assert (model.pipeline.recommend(Queries.of([Query(model.names.playlists.tracks[:5])]), 10).ranking.tracks >= 0).all()
 
 

@@ -14,10 +14,10 @@ from engine.config import Config, SourcesConfig
 from engine.pipeline import Pipeline
 from engine.train import folds, plan
 from engine.train.folds import Fold, learn_from, masked, select, share_of
-from engine.train.fusion_weights import LONG_LIST, fit_fusion
+from engine.train.fusion_weights import fit_fusion
 from features.content import ContentRecipe
 from features.dataset import Dataset
-from features.domain import NO_TRACK, Queries
+from features.domain import MAX_ANSWER, NO_TRACK, Queries
 from features.interactions import Interactions
 from features.pairs import Facts
 from features.progress import Progress, silent
@@ -246,8 +246,8 @@ def test_a_source_weighs_as_much_as_its_own_list_is_worth(made: Training) -> Non
     queries, qrels = select(split, learn_from(split, QUICKEST))
     worth = {}
     for name, source in pipeline.sources.items():
-        rows = [row[row != NO_TRACK].tolist() for row in source.retrieve(queries, LONG_LIST).tracks]
-        worth[name] = np.mean([oracles.ndcg(row, set(qrels.of_query(i).tolist()), LONG_LIST) for i, row in enumerate(rows)])
+        rows = [row[row != NO_TRACK].tolist() for row in source.retrieve(queries, MAX_ANSWER).tracks]
+        worth[name] = np.mean([oracles.ndcg(row, set(qrels.of_query(i).tolist()), MAX_ANSWER) for i, row in enumerate(rows)])
     best = max(worth.values())
     assert pipeline.second.fusion.weights == pytest.approx({name: value / best for name, value in worth.items()})
 
@@ -264,7 +264,7 @@ def test_examples_are_labelled_by_what_was_hidden(made: Training) -> None:
     assert examples.features.shape == (examples.groups.sum(), len(examples.names))
     assert 0 < examples.labels.sum() < len(examples.labels)
     queries, qrels = select(split, chosen)
-    candidates = pipeline.second.candidates(pipeline.retrieve(queries), LONG_LIST)
+    candidates = pipeline.second.candidates(pipeline.retrieve(queries), MAX_ANSWER)
     hits = sum(int(np.isin(candidates.tracks[start:stop], qrels.of_query(i)).sum()) for i, (start, stop) in enumerate(_slices(candidates)))
     assert examples.labels.sum() == hits
 

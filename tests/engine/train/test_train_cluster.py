@@ -21,7 +21,7 @@ import yaml
 from benchmarks.processes import descendants, running
 from engine.artifact import Manifest
 from engine.config import SourcesConfig
-from engine.model import open_model
+from engine.model import load_model
 from engine.train.launch import train
 from features.domain import Queries, SegueError
 from stages.retrieve.als.model import AlsRecipe
@@ -100,7 +100,7 @@ def test_the_artifact_answers(by_two: Trained) -> None:
 
 
 def assert_answers(artifact: Path) -> None:
-    model = open_model(artifact)
+    model = load_model(artifact)
     assert (model.pipeline.recommend(Queries.of([model_query(model)]), 10).ranking.tracks >= 0).all()
 
 
