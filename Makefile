@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint bench
+.PHONY: help setup demo test quick lint bench fresh
 
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -14,32 +14,29 @@ PROGRESS := sed -un -e 's/^ *Downloading \([^ ]*\) (\([0-9.]* [MG]B\)).*/  downl
 	-e 's/^Collecting \([^ ]*\).*/  \1/p' -e 's/^ *Building wheel for \([^ ]*\).*started$$/  compiling \1/p' \
 	-e 's/^Installing collected packages.*/  installing all of them/p'
 
+# The installation of torch on Linux.
+GPU := torch from PyPI brings GPU libraries on Linux, 5 to 6 GB installed. To use a CPU build instead, stop now: see "Installing" in README.md
+
 help:
 	@echo "make demo    the whole job on a small synthetic world, from files to an answer over HTTP"
 	@echo "make test    lint, types, architecture and tests"
-	@echo "make lint    the first three of these"
+	@echo "make quick   the tests that need no Ray cluster and no long time: under 90 s"
+	@echo "make lint    lint, types and architecture"
 	@echo "make bench   how fast an artifact is served: ARTIFACT=artifact CHALLENGE=challenge.json DATASET=dataset"
 	@echo "make setup   only install, into .venv"
+	@echo "make fresh   as root: demo and test on a new Debian 13 and Debian testing: DIST=trixie FRESH=demo"
 
 setup: $(STAMP)
 
-# Candidates are run, not only looked up: pyenv puts shims on the PATH that point nowhere.
 $(BIN)/python:
-	@usable='import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))'; \
-	for python in python3.12 python3.11 python3; do \
-		if "$$python" -c "$$usable" 2>/dev/null; then \
-			echo "Making .venv with $$(command -v "$$python"), $$("$$python" --version)"; \
-			"$$python" -m venv .venv; \
-			exit 0; \
-		fi; \
-	done; \
-	echo "make: expected python3.12 or python3.11 with its venv module on the PATH," \
-		"found $$(python3 --version 2>/dev/null || echo 'no python3'). Install one of them (Debian: apt install python3.11-venv) and run make again." >&2; \
-	exit 1
+	@python=$$(scripts/find-python); \
+	echo "Making .venv with $$python, $$("$$python" --version)"; \
+	"$$python" -m venv .venv
 
 $(STAMP): pyproject.toml constraints.txt | $(BIN)/python
+	@$(BIN)/python -c 'import torch' 2>/dev/null || echo "$(GPU)"
 	@echo "Installing from constraints.txt; the first time this takes some minutes"
-	@$(BIN)/python -m pip install --progress-bar off -c constraints.txt -e '.[test]' | $(PROGRESS)
+	@$(BIN)/python -m pip install --progress-bar off -c constraints.txt -e '.[train,test]' | $(PROGRESS)
 	@touch $@
 
 demo: setup
@@ -52,7 +49,14 @@ lint: setup
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest --durations=15
+
+# Two processes, for the machine has at least two cores; each compiles what it needs the first time.
+quick: setup
+	$(BIN)/pytest -n 2 -m "not cluster and not slow"
+
+fresh:
+	@scripts/fresh
 
 bench: setup
 	@test -n "$(ARTIFACT)" -a -n "$(CHALLENGE)" || { echo "make bench: expected ARTIFACT=… CHALLENGE=… and perhaps DATASET=…, found none" >&2; exit 2; }

@@ -92,7 +92,7 @@ def fit(job: Job, data: TrainingData) -> CheckpointStore:
     steps = CheckpointStore()
     if job.kind == "als":
         recipe = AlsRecipe(
-            dim=job.dim, sweeps=job.steps, confidence=CONFIDENCE, regularization=REGULARIZATION / CONFIDENCE, frequency_exponent=0
+            factors=job.dim, iterations=job.steps, alpha=CONFIDENCE, regularization=REGULARIZATION / CONFIDENCE, frequency_exponent=0
         )
         recipe.fit(data, steps)
     else:

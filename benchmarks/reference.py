@@ -41,7 +41,15 @@ from stages.training_data import TrainingData
 
 K = 10
 LENGTH = 500
-SMALL: Mapping[str, Any] = {"dim": 8, "epochs": 1, "sweeps": 3, "negatives": 64, "background": 64, "tracks_per_epoch": 256}
+SMALL: Mapping[str, Any] = {
+    "dim": 8,
+    "factors": 8,
+    "epochs": 1,
+    "iterations": 3,
+    "negatives": 64,
+    "background": 64,
+    "tracks_per_epoch": 256,
+}
 """With --small: enough to see that everything runs, and no figure to be believed."""
 SEARCHES = 100
 """Queries that Annoy is measured with."""

@@ -107,7 +107,7 @@ def with_nodes(index: Any, nodes: int) -> Index:
     """The same trees, searched with so many nodes in all."""
     if isinstance(index, Shells):
         return Shells(tuple(replace(shell, search_nodes=nodes // SHELLS) for shell in index.shells))
-    found: Index = replace(index, search_nodes=nodes)
+    found: Index = replace(index, search_k=nodes)
     return found
 
 
@@ -183,7 +183,7 @@ def main() -> None:
     data = training_data(dataset, dataset.interactions, Config(), serves=False)
     queries = sample_queries(data.interactions, 1, chosen.queries)
     figures = []
-    recipes: dict[str, Any] = {"als": AlsRecipe(sweeps=chosen.sweeps), "content": ContractiveRecipe(epochs=2)}
+    recipes: dict[str, Any] = {"als": AlsRecipe(iterations=chosen.sweeps), "content": ContractiveRecipe(epochs=2)}
     for name, recipe in recipes.items():
         source = recipe.fit(data)
         held = np.flatnonzero(source.track_vectors.any(axis=1) & (data.interactions.track_counts > 0)).astype(np.int32)

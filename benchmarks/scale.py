@@ -72,7 +72,7 @@ def learn(chosen: argparse.Namespace) -> Result:
     """Both stages, ALS as the source beside popularity; the sweeps are those of the final fit."""
     config = Config(
         alternatives={},
-        sources=SourcesConfig(only=("als",), als=AlsRecipe(dim=chosen.factors, sweeps=chosen.sweeps)),
+        sources=SourcesConfig(only=("als",), als=AlsRecipe(factors=chosen.factors, iterations=chosen.sweeps)),
         examples=ExamplesConfig(folds=1, playlists=chosen.examples),
     )
     told: list[tuple[float, str, float, Mapping[str, float]]] = []

@@ -27,10 +27,11 @@ from benchmarks.load import Plan
 from benchmarks.measure import Result, measured, soak
 from benchmarks.systems import SYSTEMS, Given, started
 from engine.artifact import open_artifact
-from engine.cli.console import Progress, show_rows, shown_progress
+from engine.cli.console import show_rows, shown_progress
 from engine.model import source_names
 from engine.provenance import provenance
 from features.domain import SegueError
+from features.progress import Progress
 
 ENDPOINT = "/v1/recommend"
 SEED = 0

@@ -3,8 +3,9 @@
     python docs/settings.py          rewrite the page
     python docs/settings.py --check  exit 1 if the page differs from the classes
 
-Input: the pydantic models of `engine.config` and `engine.serve.app`: a field's name, its default, and the docstring below it.
-Output: the text between `<!-- NAME -->` and `<!-- /NAME -->`. A setting without a docstring is an error.
+Input: the pydantic models of `engine.config` and `engine.serve.app`: a field's name, its default, and the docstring below it,
+or that of its own class where it is a table of settings. Output: the text between `<!-- NAME -->` and `<!-- /NAME -->`. A setting
+without either is an error.
 """
 
 from __future__ import annotations
@@ -29,6 +30,12 @@ from engine.serve.app import ServeArgs
 
 PAGE = Path(__file__).with_suffix(".md")
 Model = type[BaseModel]
+IN_EVERY_NETWORK = {
+    "epochs": "Passes over the training data.",
+    "batch_size": "Rows of one training step.",
+    "learning_rate": "Step size at the beginning of the training.",
+}
+"""What these settings mean in every model that learns in epochs, unless a docstring says more."""
 
 
 def training() -> str:
@@ -65,7 +72,7 @@ def _recipes() -> Iterator[Model]:
 def _nested(recipe: Model) -> dict[str, Model]:
     """The settings of a recipe that are tables of their own, except for other recipes."""
     found = {name: _model_of(field) for name, field in recipe.model_fields.items()}
-    return {name: model for name, model in found.items() if model and not _is_recipe(model)}
+    return {name: model for name, model in found.items() if model and not _is_recipe(model) and _docstrings(model)}
 
 
 def _is_recipe(model: Model) -> bool:
@@ -100,6 +107,8 @@ def _default(name: str, field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True)
     if not isinstance(value, BaseModel):
         return "none" if field.is_required() else f"`{json.dumps(value, default=_plain)}`"
+    if not _is_recipe(type(value)) and not _docstrings(type(value)):
+        return f"`{json.dumps(value.model_dump())}`"
     section = _kind(type(value)) if _is_recipe(type(value)) else name
     changed = value.model_dump(exclude_defaults=True)
     return f"[{section}](#{section})" + (f" with `{json.dumps(changed)}`" if changed else "")
@@ -111,10 +120,12 @@ def _plain(value: object) -> object:
 
 def _line(model: Model, name: str, field: FieldInfo, text: str) -> str:
     """What a setting means, with its possible values where they are few."""
-    if not text and not field.description:
+    table = _model_of(field)
+    text = text or IN_EVERY_NETWORK.get(name, "") or (_summary(table) if table else "")
+    if not text:
         raise SystemExit(f"{model.__module__}.{model.__name__}.{name}: expected a docstring below the field, found none. Add one line")
     choices = _choices(field)
-    meaning = " ".join((field.description or text).split()).replace("|", "\\|")
+    meaning = " ".join(text.split()).replace("|", "\\|")
     return f"{meaning} One of {', '.join(f'`{choice}`' for choice in choices)}." if len(choices) > 1 else meaning
 
 
@@ -129,7 +140,7 @@ def _docstrings(model: Model) -> dict[str, str]:
     for owner in reversed([one for one in model.__mro__ if issubclass(one, BaseModel) and one is not BaseModel]):
         (definition,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
         found |= dict(_below_fields(definition))
-    return found
+    return {name: text for name, text in found.items() if name in model.model_fields}
 
 
 def _below_fields(definition: ast.stmt) -> Iterator[tuple[str, str]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from enum import StrEnum
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -145,6 +146,7 @@ def train(
 
     The workers are those of the Ray cluster at RAY_ADDRESS, else of this machine; DATASET must be at the same path on every node.
     """
+    _expect_torch("train")
     from engine.config import read_config
     from engine.train.launch import train as train_model
     from engine.train.warm_start import PreviousModel
@@ -279,6 +281,7 @@ def demo(
     """Do the whole job on a small synthetic world: generate, ingest, train, evaluate, serve, ask over HTTP."""
     from tempfile import TemporaryDirectory
 
+    _expect_torch("demo")
     from engine.cli.demo import demo as run_demo
 
     with TemporaryDirectory(prefix="segue-demo-") as scratch:
@@ -322,6 +325,12 @@ def _recommend_one(model: Model, tracks: list[str], title: str, k: int, explain:
         for line, why in zip(table, ranked.explanations, strict=True):
             line.append(", ".join(f"{name} {value:+.2f}" for name, value in why.features))
     show_rows("what comes next", columns, table)
+
+
+def _expect_torch(command: str) -> None:
+    if find_spec("torch") is None:
+        extra = "Install Segue with its training extra: pip install 'segue[train]'"
+        raise SegueError(f"{command}: expected torch, found none. {extra}")
 
 
 def _leave(message: str, code: int) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from features.content import ContentRecipe
 from features.domain import SegueError
@@ -28,13 +28,10 @@ from stages.retrieve.factorization.model import FactorizationRecipe
 from stages.retrieve.item_item.model import GraphRecipe, SlimRecipe
 from stages.retrieve.playlists.neighbours import NeighboursRecipe
 from stages.retrieve.playlists.title import TitleRecipe
+from stages.settings import Settings
 
 PRESETS = Path(__file__).parent / "presets"
 """Settings with a name: `NAME.yaml` each."""
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def _content_kind(value: object) -> object:
@@ -68,14 +65,14 @@ Recipe = Annotated[
 """Of every kind of source."""
 
 
-class SourcesConfig(_Part):
-    """One recipe per source; null leaves a source out. Any further name is a source of its own, with the `kind` it is of."""
+class SourcesConfig(Settings):
+    """One recipe for each source; null switches it off. A further name adds a source and needs its `kind`."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
     __pydantic_extra__: dict[str, Recipe | None]
 
     only: tuple[str, ...] | None = None
-    """The sources that are used, popularity besides; null: all of them."""
+    """The sources that are used, beside popularity; null: all of them."""
     als: AlsRecipe | None = AlsRecipe()
     slim: SlimRecipe | None = SlimRecipe()
     related: RelatedRecipe | None = RelatedRecipe()
@@ -86,7 +83,7 @@ class SourcesConfig(_Part):
     artist: ArtistRecipe | None = ArtistRecipe()
     album: AlbumRecipe | None = AlbumRecipe()
     popularity: PopularityRecipe = PopularityRecipe()
-    """Always there: the answer when nothing is asked and nothing else has an answer."""
+    """Always there: the answer to an empty query, and where no other source has one."""
 
     @model_validator(mode="after")
     def _only_what_is_there(self) -> Self:
@@ -107,11 +104,11 @@ class SourcesConfig(_Part):
         return {name: recipe for name, recipe in self._all().items() if self.only is None or name in (*self.only, "popularity")}
 
 
-class CandidatesConfig(_Part):
+class CandidatesConfig(Settings):
     """How many tracks go from the first stage to the second."""
 
     per_source: int = Field(1_000, ge=1)
-    """Tracks each source proposes, but never more than will be ranked: a source's first proposals are the same however many follow."""
+    """Tracks each source proposes, but never more than will be ranked."""
     least: int = Field(500, ge=1)
     """Candidates ranked for a short list."""
     per_answer: int = Field(8, ge=1)
@@ -126,7 +123,7 @@ class CandidatesConfig(_Part):
         return self.per_source if k is None else min(self.per_source, self.most(k))
 
 
-class ExamplesConfig(_Part):
+class ExamplesConfig(Settings):
     """What the ranker learns from."""
 
     playlists: int = Field(6_000, ge=1)
@@ -136,33 +133,34 @@ class ExamplesConfig(_Part):
     share: float = Field(0.5, gt=0, lt=1)
     """Of all playlists, the most that one fold masks."""
     misses: int = Field(200, ge=1)
-    """Candidates that are no hit, kept per playlist."""
+    """Candidates that are no hit, for each playlist."""
     check_share: float = Field(0.1, gt=0, lt=1)
     """Share of the masked playlists that no model learns from: the figures in the manifest come from these."""
 
 
-class TrialsConfig(_Part):
+class TrialsConfig(Settings):
     """How alternatives of a source are tried before the training."""
 
     playlists: int = Field(500, ge=1)
-    """Masked to ask them."""
+    """Playlists masked to compare the alternatives."""
     entries: int = Field(3_000_000, ge=1)
-    """A larger dataset is sampled down to about so many."""
+    """A larger dataset is sampled down to about so many entries."""
     worth: float = Field(0.02, ge=0)
-    """How much better, of its nDCG, an alternative must be than what stands before it."""
+    """Share of its nDCG by which an alternative must be better than the one before it."""
 
 
-class Config(_Part):
+class Config(Settings):
     """Everything that decides what a training makes of a dataset."""
 
     seed: int = Field(0, ge=0)
+    """Of every random number; the same seed gives the same model."""
     content_matrix: ContentRecipe = ContentRecipe()
     sources: SourcesConfig = SourcesConfig()
     candidates: CandidatesConfig = CandidatesConfig()
     examples: ExamplesConfig = ExamplesConfig()
     ranker: LambdaMartRecipe = LambdaMartRecipe()
-    alternatives: Mapping[str, tuple[Mapping[str, Any], ...]] = {"als": ({"dim": 256}, {"dim": 512})}
-    """By source, what may take the place of some of its settings, cheapest first: tried as long as each pays."""
+    alternatives: Mapping[str, tuple[Mapping[str, Any], ...]] = {"als": ({"factors": 256}, {"factors": 512})}
+    """By source, settings to try instead of its own, cheapest first, as long as each pays."""
     trials: TrialsConfig = TrialsConfig()
 
     @model_validator(mode="after")

@@ -40,6 +40,7 @@ from stages.rank.fusion import Fusion
 from stages.rank.lambdamart import LambdaMart
 from stages.retrieve.vectors import FILE as VECTORS
 from stages.retrieve.vectors import open_vectors
+from stages.settings import OLD_NAMES_ALLOWED
 
 VOCABULARY, CATALOG_FILE = "vocabulary.parquet", "catalog.parquet"
 FACTS, PLAYLISTS, SOURCES, RANKER, FUSION = "facts", "playlists", "sources", "ranker", "fusion.json"
@@ -166,9 +167,9 @@ def open_model(path: Path) -> Model:
 
 
 def config_of(artifact: Artifact) -> Config:
-    """What it was trained with; settings that this version does not know are an error."""
+    """What it was trained with, an earlier version's names of settings translated; SegueError for settings that no version knew."""
     try:
-        return Config.model_validate(artifact.manifest.config)
+        return Config.model_validate(artifact.manifest.config, context=OLD_NAMES_ALLOWED)
     except ValidationError as error:
         found = in_one_line(error, Config)
         raise SegueError(f"{artifact.path}: expected the settings of this version, found {found}. Train again") from error

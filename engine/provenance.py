@@ -5,6 +5,7 @@ Knows nothing of what is measured.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 import subprocess
@@ -31,8 +32,12 @@ def _memory_gib() -> float:
 
 
 def libraries() -> dict[str, str]:
-    """Version by name, without importing one of them."""
-    return {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}}
+    """Version by name of those that are installed, without importing one of them."""
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES if _installed(name)}}
+
+
+def _installed(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None
 
 
 def git_commit() -> str:

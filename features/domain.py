@@ -129,8 +129,12 @@ class Retrieved:
 
     def part(self, start: int, stop: int) -> Retrieved:
         """What is proposed for the queries from `start` to before `stop`."""
-        vectors = None if self.query_vectors is None else self.query_vectors[start:stop]
-        return Retrieved(self.tracks[start:stop], self.scores[start:stop], vectors)
+        return self.take(slice(start, stop))
+
+    def take(self, rows: slice | Sequence[int]) -> Retrieved:
+        """What is proposed for the queries `rows`, in that order."""
+        vectors = None if self.query_vectors is None else self.query_vectors[rows]
+        return Retrieved(self.tracks[rows], self.scores[rows], vectors)
 
     def named(self, vocabulary: TrackIds) -> list[Any]:
         """[(track_id, score), …] of one query, best first; of several queries a list of such lists. Padding is skipped."""

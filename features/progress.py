@@ -20,3 +20,13 @@ class Progress(Protocol):
 
 def silent(phase: str, done: float, figures: Mapping[str, float] = NO_FIGURES, /) -> None:
     """A Progress that shows nothing."""
+
+
+def under(report: Progress, prefix: str) -> Progress:
+    """Reports with `prefix` before the name of each phase; it may be empty."""
+    return lambda phase, done, figures=NO_FIGURES: report(f"{prefix} {phase}".strip(), done, figures)
+
+
+def named(report: Progress, source: str) -> Progress:
+    """Reports every phase under the name of one source, for two sources may be of one kind."""
+    return lambda _, done, figures=NO_FIGURES: report(source, done, figures)

@@ -1,4 +1,4 @@
-"""What a trained retriever promises, and how training reports its progress.
+"""What a trained retriever promises.
 
 A recipe (`stages.retrieve.recipe`) and a trained source are two types: `fit` turns one into the other, so no object is ever half
 trained. A source saves itself into a folder of its own in plain formats and is opened again from that folder; the engine checks
@@ -7,30 +7,12 @@ the folder's files before. Knows no Ray.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from features.domain import Floats, Queries, Retrieved, SegueError
-
-Report = Callable[[str, float, Mapping[str, float]], None]
-"""Called with (phase, share done in 0…1, figures such as the loss); how it is shown is the caller's business."""
-
-
-def silent(phase: str, done: float, figures: Mapping[str, float]) -> None:
-    """A Report that shows nothing."""
-
-
-def staged(report: Report, stage: str) -> Report:
-    """A report whose phases are told apart from those of the same source in another stage; `stage` may be empty."""
-    return lambda phase, done, figures: report(f"{stage} {phase}".strip(), done, figures)
-
-
-def named(report: Report, source: str) -> Report:
-    """A report by a source's name in the config, whatever its recipe calls it: two sources may be of one kind."""
-    return lambda _, done, figures: report(source, done, figures)
 
 
 class Retriever(Protocol):
@@ -56,13 +38,6 @@ class Retriever(Protocol):
     def save(self, folder: Path) -> dict[str, Any]:
         """Writes plain files into the existing, empty `folder`; returns what the manifest should say of it."""
         ...
-
-
-class NoSpace:
-    """Of a source whose scores are no inner products."""
-
-    track_vectors: None = None
-    track_biases: None = None
 
 
 def require_finite(name: str, values: np.ndarray) -> np.ndarray:

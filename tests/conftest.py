@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.documents import Place
 
 # Ray and Serve read these once, when they are imported; `segue serve` sets the same two of Serve.
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -26,3 +30,15 @@ def ray_cluster() -> Iterator[ModuleType]:
     ray.init("local", num_cpus=CPUS, object_store_memory=OBJECT_STORE, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield ray
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def readme_place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """A folder in which every command of the README that needs no service was run."""
+    from tests.documents import README, Place, commands
+
+    place = Place.of(tmp_path_factory.mktemp("readme"))
+    for command in commands(README):
+        if command.can_run:
+            place.run(command)
+    return place

@@ -1,70 +1,89 @@
-"""The README keeps its word: its commands run as written, its files are there, its figures are those of the raw results."""
+"""The README keeps its word: its commands and its Python run as written, its tree is complete, its figures are those of the raw results."""
 
 from __future__ import annotations
 
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from features.synthetic import write_world
-from tests.command_line import Segue
+from tests.documents import README, ROOT, Place, blocks, commands, require_known_options
 
-ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-SMALL = """
-sources: {als: {dim: 8, sweeps: 2}, autoencoder: null, content: {kind: contractive, dim: 4, epochs: 1}}
-examples: {playlists: 60, misses: 40}
-ranker: {trees: 5, leaves: 7, least_examples_per_leaf: 5}
-"""
-IN_THIS_PROCESS = ["--config", "small.yaml", "--workers", "0"]
-"""What the README's training lacks to be done in seconds."""
+pytestmark = pytest.mark.timeout(900)
+"""The first test that needs the small world waits for its training."""
+TEXT = README.read_text(encoding="utf-8")
+PACKAGES = ("features", "stages", "engine")
+COLUMN = 20
+"""What stands further to the right than this, with nothing before it, are modules of the folder above."""
 
 
-def commands() -> list[list[str]]:
-    """Every `segue …` line of the README's code blocks, in order."""
-    blocks = re.findall(r"^```\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
-    return [shlex.split(line) for block in blocks for line in block.splitlines() if line.startswith("segue ")]
+@pytest.mark.slow
+def test_the_commands_run_as_written(readme_place: Place) -> None:
+    """The fixture ran all that can be run here."""
+    ran = {words[0] for words in readme_place.ran}
+    assert {"ingest", "describe", "train", "evaluate", "recommend"} <= ran
+    assert "serve" in {command.name for command in commands(README)}
+    for command in commands(README):
+        require_known_options(command)
 
 
-def test_the_commands_run_as_written(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    segue, ran = Segue(monkeypatch, capsys), []
-    write_world(tmp_path, playlists=200, tracks=600)
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "small.yaml").write_text(SMALL)
-    for command in commands():
-        _, name, *arguments = command
-        if name == "train":
-            arguments = [*(word for word in arguments if word not in ("--workers", "2")), *IN_THIS_PROCESS]
-        if name in ("serve", "deploy"):  # real ones are in test_serve_cluster.py and test_faults_cluster.py
-            arguments = ["--help"]
-        code, _, err = segue(name, *arguments)
-        assert code == 0, (command, err)
-        ran.append(name)
-    assert {"ingest", "describe", "train", "evaluate", "recommend", "serve"} <= set(ran)
+@pytest.mark.slow
+@pytest.mark.parametrize("block", blocks(README, "python"))
+def test_the_python_lines_run_as_written(readme_place: Place, block: str) -> None:
+    assert len(readme_place.value(block)) == 10
+
+
+def test_it_has_python() -> None:
+    assert len(blocks(README, "python")) == 2
+
+
+def tree() -> list[str]:
+    """Every path that the tree names, folders with a slash at their end."""
+    named, parents = [], [""]
+    for line in TEXT.split("## Where things are")[1].split("```")[1].strip().splitlines():
+        indent, words = len(line) - len(line.lstrip()), line.split()
+        if indent > COLUMN:
+            named += [f"{parents[0]}{word}.py" for word in words]
+        elif words[0].endswith("/"):
+            parents = [words[0]] if indent == 0 else parents
+            named.append(words[0] if indent == 0 else parents[0] + words[0])
+        else:
+            named += words
+    return named
 
 
 def test_every_file_of_the_tree_is_there() -> None:
-    tree = README.split("## Where things are")[1].split("```")[1]
-    folder, named = "", []
-    for line in tree.strip().splitlines():
-        name = line.split()[0]
-        folder = "" if not line.startswith(" ") and not name.endswith("/") else name if not line.startswith(" ") else folder
-        named.append(name if name == folder else folder + name)
-    assert len(named) > 20
-    assert [path for path in named if not (ROOT / path).exists()] == []
+    assert len(tree()) > 20
+    assert [path for path in tree() if not (ROOT / path).exists()] == []
 
 
-@pytest.mark.parametrize("target", re.findall(r"^make (\w+)", README, flags=re.MULTILINE))
+def test_the_tree_is_complete() -> None:
+    folders = [path.parent for package in PACKAGES for path in (ROOT / package).rglob("__init__.py")]
+    modules = [path for package in PACKAGES for path in (ROOT / package).glob("*.py") if not path.stem.startswith("__")]
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    top = {Path(path).parts[0] + ("/" if "/" in path else "") for path in tracked if not path.startswith(".")}
+    there = {f"{path.relative_to(ROOT)}/" for path in folders} | {str(path.relative_to(ROOT)) for path in modules} | top
+    assert there - set(tree()) == set()
+
+
+@pytest.mark.parametrize("target", re.findall(r"(?:^|`)make (\w+)", TEXT, flags=re.MULTILINE))
 def test_every_target_is_in_the_makefile(target: str) -> None:
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
 
 
 def test_the_figures_are_those_of_the_raw_results() -> None:
     checked = subprocess.run(
-        [sys.executable, "benchmarks/readme.py", "--check"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "benchmarks/tables.py", "--check"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
     )
     assert checked.returncode == 0, checked.stderr
+
+
+def test_it_can_be_read_in_one_sitting() -> None:
+    assert len(TEXT.split()) <= 1_000
+
+
+def test_it_says_which_targets_are_not_reached() -> None:
+    missed = re.findall(r"^- (.*): [\d.]+, target .*", TEXT, flags=re.MULTILINE)
+    assert {"composed: p50 in ms, 1 client", "composed: requests/s, 16 clients", "fused: requests/s, 16 clients"} <= set(missed)

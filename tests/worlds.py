@@ -176,16 +176,16 @@ SMALL = Config(
     seed=3,
     alternatives={},
     sources=SourcesConfig(
-        als=AlsRecipe(dim=8, sweeps=4, confidence=10),
-        related=RelatedRecipe(factors=AlsRecipe(dim=4, sweeps=4, confidence=10)),
+        als=AlsRecipe(factors=8, iterations=4, alpha=10),
+        related=RelatedRecipe(als=AlsRecipe(factors=4, iterations=4, alpha=10)),
         autoencoder=AutoencoderRecipe(dim=8, epochs=8, batch_size=16, negatives=64, learning_rate=0.02),
         content=ContractiveRecipe(
-            dim=6, epochs=6, batch_size=32, learning_rate=0.01, index=IndexRecipe(kind="annoy", trees=5, search_nodes=2_000)
+            dim=6, epochs=6, batch_size=32, learning_rate=0.01, index=IndexRecipe(kind="annoy", n_trees=5, search_k=2_000)
         ),
     ),
     candidates=CandidatesConfig(per_source=50, least=60, per_answer=2),
     examples=ExamplesConfig(folds=1, share=0.5, misses=30, check_share=0.4),
-    ranker=LambdaMartRecipe(trees=15, leaves=5, least_examples_per_leaf=5, learning_rate=0.2),
+    ranker=LambdaMartRecipe(num_iterations=15, num_leaves=5, min_data_in_leaf=5, learning_rate=0.2),
 )
 """A training of a second or two, with every source and both kinds of index."""
 

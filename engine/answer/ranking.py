@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from engine.pipeline import Answer, SecondStage, answer
-from features.domain import NO_TRACK, Candidates, Floats, Ints, Queries, Ranking, Retrieved
+from features.domain import NO_TRACK, Candidates, Ints, Queries, Ranking, Retrieved
+from features.unit_length import unit_rows
 from stages.retrieve import topk
 from stages.retrieve.union import unite
 
@@ -90,7 +91,8 @@ def rank_each(
     ranked: dict[int, RankedAnswer] = {}
     for rows in groups:
         of_rows = Queries.of(queries[i] for i in rows)
-        ranked |= zip(rows, _rank_alike(second, of_rows, _take(retrieved, rows), [options[i] for i in rows]), strict=True)
+        of_sources = {source: result.take(rows) for source, result in retrieved.items()}
+        ranked |= zip(rows, _rank_alike(second, of_rows, of_sources, [options[i] for i in rows]), strict=True)
     return [ranked[i] for i in range(len(options))]
 
 
@@ -108,14 +110,6 @@ def _alike(second: SecondStage, options: Sequence[RankOptions]) -> list[list[int
     for i, option in enumerate(options):
         groups.setdefault(-1 if option.among is not None else second.budget.most(option.k), []).append(i)
     return list(groups.values())
-
-
-def _take(retrieved: Mapping[str, Retrieved], rows: Sequence[int]) -> dict[str, Retrieved]:
-    taken = {}
-    for source, result in retrieved.items():
-        vectors = None if result.query_vectors is None else result.query_vectors[rows]
-        taken[source] = Retrieved(result.tracks[rows], result.scores[rows], vectors)
-    return taken
 
 
 def _candidates(second: SecondStage, retrieved: Mapping[str, Retrieved], options: Sequence[RankOptions]) -> Candidates:
@@ -167,9 +161,5 @@ def _like(second: SecondStage, seeds: Ints, tracks: Ints) -> list[tuple[int, ...
     space = next(iter(second.pair_features.spaces.values()), None)
     if space is None or not len(seeds):
         return [() for _ in tracks]
-    cosines = _directions(space.vectors[tracks]) @ _directions(space.vectors[seeds]).T  # (tracks, seeds)
+    cosines = unit_rows(space.vectors[tracks]) @ unit_rows(space.vectors[seeds]).T  # (tracks, seeds)
     return [tuple(seeds[row].tolist()) for row in np.argsort(-cosines, axis=1, kind="stable")[:, :LIKE]]
-
-
-def _directions(vectors: Floats) -> Floats:
-    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9), np.float32)

@@ -16,6 +16,7 @@ from engine.artifact import Artifact
 from engine.model import FACTS, SOURCES
 from features.domain import Floats, Ints, SegueError
 from features.pairs import Space
+from features.unit_length import SHORTEST
 from stages.retrieve import topk
 from stages.retrieve.vectors import FILE, open_vectors
 
@@ -47,8 +48,8 @@ class SimilarTracks:
         raise SegueError(f"similar: expected a track with vectors in {' or '.join(SPACES)}, found one that nothing is known of")
 
     def _nearest(self, name: str, space: Space, track: int, k: int) -> tuple[Ints, Floats]:
-        direction = space.vectors[track] / max(float(space.lengths[track]), 1e-9)
-        cosines = (space.vectors @ direction) / np.maximum(space.lengths, 1e-9)
+        direction = space.vectors[track] / max(float(space.lengths[track]), SHORTEST)
+        cosines = (space.vectors @ direction) / np.maximum(space.lengths, SHORTEST)
         others = self.known[name].copy()
         others[track] = False
         tracks = np.flatnonzero(others).astype(np.int32)
@@ -62,7 +63,7 @@ class SimilarTracks:
         if not self.spaces:
             raise SegueError("diversity: expected a model with an als or a content source, found neither")
         space = next(iter(self.spaces.values()))
-        directions = space.vectors[tracks] / np.maximum(space.lengths[tracks], 1e-9)[:, None]
+        directions = space.vectors[tracks] / np.maximum(space.lengths[tracks], SHORTEST)[:, None]
         worth = (1 - diversity) * (scores - scores.min(initial=np.inf)) / max(float(np.ptp(scores)) if len(scores) else 0.0, 1e-9)
         nearest = np.zeros(len(tracks), np.float32)
         open_places, chosen = np.ones(len(tracks), bool), []

@@ -8,8 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from types import MappingProxyType
-from typing import Protocol
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -17,10 +15,11 @@ from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn, Tim
 from rich.progress import Progress as Bars
 from rich.table import Table
 
+from features.progress import NO_FIGURES, Progress
+
 Figure = float | int | str
 UNFOLDED = 160
 """Characters a line may have where nobody's terminal folds it."""
-NOTHING: Mapping[str, float] = MappingProxyType({})
 
 
 def show(heading: str, values: Mapping[str, Figure]) -> None:
@@ -31,12 +30,6 @@ def show(heading: str, values: Mapping[str, Figure]) -> None:
     for name, value in values.items():
         table.add_row(name, _shown(value))
     _stdout().print(table)
-
-
-class Progress(Protocol):
-    """Shows how far a phase is, with figures such as its loss."""
-
-    def __call__(self, phase: str, done: float, figures: Mapping[str, float] = ..., /) -> None: ...
 
 
 @contextmanager
@@ -56,7 +49,7 @@ def shown_progress() -> Iterator[Progress]:
     with Bars(*columns, console=console) as bars:
         tasks: dict[str, TaskID] = {}
 
-        def report(phase: str, done: float, figures: Mapping[str, float] = NOTHING, /) -> None:
+        def report(phase: str, done: float, figures: Mapping[str, float] = NO_FIGURES, /) -> None:
             if phase not in tasks:
                 tasks[phase] = bars.add_task(phase, total=1.0, figures="")
             bars.update(tasks[phase], completed=done, figures=_in_words(figures))
@@ -67,7 +60,7 @@ def shown_progress() -> Iterator[Progress]:
 def _lines(console: Console) -> Progress:
     started = time.monotonic()
 
-    def report(phase: str, done: float, figures: Mapping[str, float] = NOTHING, /) -> None:
+    def report(phase: str, done: float, figures: Mapping[str, float] = NO_FIGURES, /) -> None:
         if done >= 1:
             console.print(f"{time.monotonic() - started:6.0f} s  {phase}: done  {_in_words(figures)}".rstrip(), highlight=False)
 

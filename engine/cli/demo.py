@@ -31,8 +31,8 @@ PLAYLISTS, TRACKS, SEED = 3_000, 6_000, 0
 REQUEST_TIMEOUT_S = 30.0
 SMALL = Config(
     alternatives={},
-    sources=SourcesConfig(als=AlsRecipe(dim=64, sweeps=8), autoencoder=AutoencoderRecipe(dim=64)),
-    ranker=LambdaMartRecipe(trees=100),
+    sources=SourcesConfig(als=AlsRecipe(factors=64, iterations=8), autoencoder=AutoencoderRecipe(dim=64)),
+    ranker=LambdaMartRecipe(num_iterations=100),
 )
 """The default settings, made small enough for a small world."""
 

@@ -5,7 +5,7 @@ Input: a model and a challenge file or a dataset. Output: the file, whole or not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +18,10 @@ from features.atomic import written_whole
 from features.challenge import read_challenge
 from features.dataset import Dataset
 from features.domain import NO_TRACK, Ints, Queries, Query, Ranking, SegueError
+from features.progress import Progress
 from features.schema import PLAYLIST_ID, TRACK_ID
 from features.vocabulary import URI_PREFIX
 
-Progress = Callable[[str, float], None]
 BATCH = 64
 """Playlists asked at once."""
 

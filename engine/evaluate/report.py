@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from engine.provenance import provenance
 from features.atomic import written_whole
 from features.challenge import read_challenge, read_truth
 from features.domain import Candidates, Ints, Qrels, Queries, Ranking
+from features.progress import Progress, silent
 from features.split import SHAPES
 from stages.retrieve.union import unite
 
@@ -33,7 +34,6 @@ SHORT = 10
 FUSION, RANKER = "fusion", "ranker"
 
 Values = npt.NDArray[np.float64]
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Comparison:
     """Per source: (q,) the same of the union of all the others."""
 
 
-def evaluate(model: Model, challenge: Path, truth: Path, progress: Progress | None = None) -> dict[str, Any]:
+def evaluate(model: Model, challenge: Path, truth: Path, progress: Progress = silent) -> dict[str, Any]:
     """The report of `model` on the playlists of a challenge file, whose hidden tracks are in the table `truth`."""
     vocabulary = model.names.vocabulary
     playlists = read_challenge(challenge, vocabulary)
@@ -60,15 +60,14 @@ def evaluate(model: Model, challenge: Path, truth: Path, progress: Progress | No
     return {**result, "importance": model.artifact.manifest.metrics["importance"]}
 
 
-def compare(pipeline: Pipeline, queries: Queries, qrels: Qrels, progress: Progress | None = None) -> Comparison:
+def compare(pipeline: Pipeline, queries: Queries, qrels: Qrels, progress: Progress = silent) -> Comparison:
     """Asks everything once, in batches of bounded memory."""
     parts: list[Comparison] = []
     done = 0
     for batch in batches(queries):
         parts.append(_compare(pipeline, batch, qrels.part(done, done + len(batch))))
         done += len(batch)
-        if progress:
-            progress("evaluate", done / len(queries))
+        progress("evaluate", done / len(queries))
     return Comparison(
         {name: Ranking.join([part.rankings[name] for part in parts]) for name in parts[0].rankings},
         np.concatenate([part.ceilings for part in parts]),

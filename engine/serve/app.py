@@ -73,20 +73,25 @@ class ServeArgs(BaseModel):
     artifact: Path
     """The same path on every node."""
     topology: Topology = "composed"
+    """composed: deployments that scale separately; fused: everything in each replica."""
     apart: tuple[str, ...] | None = None
     """composed: the sources with a deployment of their own; all others share one. null: those that search much (engine.serve.placement)."""
     replicas: int | None = Field(None, ge=1, le=64)
-    """Of every deployment but the release; `deployments:` in the YAML says it for one of them. null: 1; fused: one a core, at most 4."""
+    """Of every deployment but `release`; `deployments:` in the YAML says it for one of them. null: 1; fused: one a core, at most 4."""
     threads: int | None = Field(None, ge=1, le=64)
-    """In which a replica asks its sources for a lone query; batches take one. null: 1; fused: 2."""
+    """Threads in which a replica runs its sources for a lone query; a batch uses one. null: 1; fused: 2."""
     max_batch: int | None = Field(None, ge=1, le=256)
-    """Queries that travel together at most. null: 8, since smaller batches leave no stage without work; fused: 16."""
+    """Queries in a batch, at most. null: 8, since smaller batches leave no stage without work; fused: 16."""
     in_flight: int | None = Field(None, ge=1, le=16)
     """Batches under way at once, of each gateway replica. null: 3, one for sources, ranker and gateway each; fused: 1."""
     max_waiting: int = Field(128, ge=1, le=10_000)
+    """Requests that may wait in each gateway replica; one more is answered 429."""
     source_timeout_s: float = Field(1.0, gt=0, allow_inf_nan=False)
+    """A source that takes longer is left out of the answer, which names it in `degraded`."""
     ranker_timeout_s: float = Field(2.0, gt=0, allow_inf_nan=False)
+    """If the ranker takes longer, the answer is in the order of rank fusion."""
     deadline_s: float = Field(5.0, gt=0, allow_inf_nan=False)
+    """If a whole request takes longer, it is answered 504."""
 
     def replicas_each(self) -> int:
         return self.replicas or (min(os.cpu_count() or 1, MOST_FUSED) if self.topology == "fused" else 1)

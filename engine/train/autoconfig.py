@@ -16,9 +16,9 @@ import numpy as np
 from engine.config import Config, Recipe
 from engine.train.fusion_weights import mean_ndcg
 from features.dataset import Dataset
+from features.progress import Progress, named, silent, under
 from features.schema import CATEGORICAL_FEATURES, NUMERIC_FEATURES
 from features.split import Split, hide
-from stages.protocols import Report, named, silent, staged
 from stages.retrieve.catalogue.related_artists import RelatedRecipe
 from stages.retrieve.catalogue.same_artist import AlbumRecipe, ArtistRecipe
 from stages.retrieve.content.recipes import ContractiveRecipe, CosineRecipe, TransformerRecipe
@@ -49,7 +49,7 @@ class ResolvedConfig:
     """`left_out`: what each source that was left out would have needed; `tried`: nDCG of each source's alternatives."""
 
 
-def autoconfigure(dataset: Dataset, config: Config, report: Report = silent) -> ResolvedConfig:
+def autoconfigure(dataset: Dataset, config: Config, report: Progress = silent) -> ResolvedConfig:
     """The same config for the same dataset and seed, whatever else runs."""
     known = what_is_known(dataset)
     needs = {name: NEEDS.get(type(recipe), ()) for name, recipe in config.sources.recipes().items()}
@@ -85,13 +85,13 @@ def _split(dataset: Dataset, config: Config) -> Split:
 
 
 def _best_alternative(
-    name: str, recipes: list[Recipe], dataset: Dataset, split: Split, config: Config, report: Report
+    name: str, recipes: list[Recipe], dataset: Dataset, split: Split, config: Config, report: Progress
 ) -> tuple[Recipe, list[dict[str, Any]]]:
     """The last recipe that paid, and the nDCG of all that were tried."""
     data = TrainingData.of(split.visible, dataset.catalog, config.content_matrix, config.seed, serves=False)
     best, most, tried = recipes[0], 0.0, []
     for i, recipe in enumerate(recipes):
-        ndcg = mean_ndcg(recipe.fit(data, named(staged(report, f"trial {i + 1}"), name)), split.queries, split.qrels)
+        ndcg = mean_ndcg(recipe.fit(data, named(under(report, f"trial {i + 1}"), name)), split.queries, split.qrels)
         tried.append({**recipe.model_dump(exclude={"index"}), "ndcg@500": round(ndcg, 4)})
         if i and ndcg < most * (1 + config.trials.worth):
             break

@@ -21,8 +21,8 @@ from engine.train.storage import Storage, without_secrets
 from engine.train.warm_start import PreviousModel
 from features.dataset import Dataset
 from features.domain import SegueError
+from features.progress import Progress, silent
 from stages import parallel
-from stages.protocols import Report, silent
 
 START = "start"
 """The phase from the start of the training to the first line of its plan."""
@@ -44,7 +44,7 @@ class TrainingJob:
     """At least 1."""
     threads: int
     """Of each worker."""
-    report: Report
+    report: Progress
     """Called on worker 0 alone."""
     gpus: int = 0
     """Of each worker."""
@@ -86,6 +86,6 @@ class TrainingJob:
         """What the plan came to: the same plan, every phase of which is found."""
         return self._train(dataset, silent)
 
-    def _train(self, dataset: Dataset, report: Report, network: plan.Network = no_network) -> Trained:
+    def _train(self, dataset: Dataset, report: Progress, network: plan.Network = no_network) -> Trained:
         store = RunStore(self.storage)
         return plan.train(dataset, self.config, store, threads=self.threads, network=network, report=report, previous=self.previous)

@@ -25,7 +25,7 @@ from features.atomic import os_errors
 from features.domain import SegueError
 from features.manifest import read_manifest
 from features.processes import cores
-from stages.protocols import Report
+from features.progress import Progress
 
 STORAGE = ".segue-train"
 
@@ -40,7 +40,7 @@ def train(
     *,
     workers: int = 1,
     storage: Path | str | None = None,
-    report: Report,
+    report: Progress,
     threads: int | None = None,
     gpus: int = 0,
     previous: PreviousModel | None = None,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from stages.protocols import Report, silent
+from features.progress import Progress, silent
 from stages.resume import NO_CHECKPOINTS, CheckpointStore
 
 T = TypeVar("T")
@@ -35,14 +35,14 @@ class PhaseFiles(Protocol[T]):
 class PhaseStore(Protocol):
     """The results of the phases of one training. All workers call the same verbs in the same order."""
 
-    def once(self, phase: str, compute: Compute[T], files: PhaseFiles[T], report: Report = silent) -> T:
+    def once(self, phase: str, compute: Compute[T], files: PhaseFiles[T], report: Progress = silent) -> T:
         """One result for all workers: they compute it together, worker 0 saves it, all open it.
 
         A result that an earlier run saved is opened instead, and reported as done.
         """
         ...
 
-    def mine(self, phase: str, compute: Callable[[], T], files: PhaseFiles[T], report: Report = silent) -> Callable[[], T]:
+    def mine(self, phase: str, compute: Callable[[], T], files: PhaseFiles[T], report: Progress = silent) -> Callable[[], T]:
         """A result of this worker's own; returns how to open it, for it may be large and is used later."""
         ...
 
@@ -54,10 +54,10 @@ class PhaseStore(Protocol):
 class MemoryStore:
     """Saves nothing: every phase is computed, and its result stays what it is."""
 
-    def once(self, phase: str, compute: Compute[T], files: PhaseFiles[T], report: Report = silent) -> T:
+    def once(self, phase: str, compute: Compute[T], files: PhaseFiles[T], report: Progress = silent) -> T:
         return compute(NO_CHECKPOINTS)
 
-    def mine(self, phase: str, compute: Callable[[], T], files: PhaseFiles[T], report: Report = silent) -> Callable[[], T]:
+    def mine(self, phase: str, compute: Callable[[], T], files: PhaseFiles[T], report: Progress = silent) -> Callable[[], T]:
         result = compute()
         return lambda: result
 

@@ -36,9 +36,10 @@ from engine.train.warm_start import PreviousModel
 from features.dataset import Dataset
 from features.domain import Ints, SegueError
 from features.pairs import Facts
+from features.progress import Progress, named, silent, under
 from features.split import Split
 from stages import parallel
-from stages.protocols import Report, Retriever, named, silent, staged
+from stages.protocols import Retriever
 from stages.rank.examples import Examples, sample
 from stages.rank.fusion import Fusion
 from stages.rank.lambdamart import LambdaMart
@@ -58,7 +59,7 @@ def train(
     *,
     threads: int = 1,
     network: Network = no_network,
-    report: Report = silent,
+    report: Progress = silent,
     previous: PreviousModel | None = None,
 ) -> Trained:
     """Every phase in its order; those that `store` holds from an interrupted run are not computed again."""
@@ -73,7 +74,7 @@ def train(
     return _trained(dataset, final, folds[0].fusion, checked, resolved)
 
 
-def _train_warm(dataset: Dataset, store: PhaseStore, report: Report, previous: PreviousModel) -> Trained:
+def _train_warm(dataset: Dataset, store: PhaseStore, report: Progress, previous: PreviousModel) -> Trained:
     """The previous model's settings, fusion and ranker stand; its figures, of other sources, are not repeated."""
     resolved = previous.resolved
     warm = previous.sources(dataset.vocabulary)
@@ -102,10 +103,10 @@ class LearnedFold:
     """This worker's own."""
 
 
-def _learn_fold(fold: Fold, store: PhaseStore, report: Report) -> LearnedFold:
+def _learn_fold(fold: Fold, store: PhaseStore, report: Progress) -> LearnedFold:
     """Sources that see none of what is hidden, and the examples that they make."""
     config, stage = fold.config, fold.masked_stage
-    sources = fit_sources(lambda: fold.data, fold.dataset.interactions.num_tracks, config, store.under(stage), staged(report, stage))
+    sources = fit_sources(lambda: fold.data, fold.dataset.interactions.num_tracks, config, store.under(stage), under(report, stage))
     fusion = store.once(FUSION, lambda _: fit_fusion(sources, *fold.for_fusion()), FusionFiles())
     pipeline = cache(lambda: masked_pipeline(fold, sources, fusion))
 
@@ -125,7 +126,7 @@ def masked_pipeline(fold: Fold, sources: Mapping[str, Retriever], fusion: Fusion
     return Pipeline(sources, second_stage(sources, facts, fusion, None, fold.config.candidates))
 
 
-def make_examples(split: Split, chosen: Ints, pipeline: Pipeline, config: Config, report: Report = silent) -> Examples:
+def make_examples(split: Split, chosen: Ints, pipeline: Pipeline, config: Config, report: Progress = silent) -> Examples:
     """The examples of the `chosen` queries of the split; which of a query's misses stay depends on its playlist alone."""
     queries, qrels = select(split, chosen)
     parts, done = [Examples.none(pipeline.second.pair_features.names)], 0
@@ -147,7 +148,7 @@ def _fit_final(
     dataset: Dataset,
     config: Config,
     store: PhaseStore,
-    report: Report,
+    report: Progress,
     warm: Mapping[str, WarmStart] | None = None,
     effort: float = 1.0,
 ) -> Sources:
@@ -161,7 +162,7 @@ def fit_sources(
     num_tracks: int,
     config: Config,
     store: PhaseStore = MEMORY,
-    report: Report = silent,
+    report: Progress = silent,
     warm: Mapping[str, WarmStart] | None = None,
     effort: float = 1.0,
 ) -> Sources:
@@ -178,7 +179,7 @@ def fit_sources(
 
 
 def _fit_source(
-    recipe: Recipe, data: Callable[[], TrainingData], report: Report, start: WarmStart | None, effort: float, steps: CheckpointStore
+    recipe: Recipe, data: Callable[[], TrainingData], report: Progress, start: WarmStart | None, effort: float, steps: CheckpointStore
 ) -> Retriever:
     return recipe.fit(replace(data(), past=TrainingContext(steps, start, effort)), report)
 
@@ -192,7 +193,7 @@ def _fit_ranker(
     config: Config,
     threads: int,
     network: Network,
-    report: Report,
+    report: Progress,
     steps: CheckpointStore,
 ) -> CheckedRanker:
     """By LightGBM's distributed learner over every worker's own queries; worker 0 then measures it, as it alone saves it."""

@@ -11,13 +11,12 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ray
 from ray.exceptions import PendingCallsLimitExceeded, RayError
 
-if TYPE_CHECKING:  # the actor's process needs none of it
-    from stages.protocols import Report
+from features.progress import NO_FIGURES, Progress
 
 MOST_WAITING = 1_000
 """Reports that wait to be read; one more, and the oldest is lost."""
@@ -45,12 +44,12 @@ class ReportQueue:
 
 @dataclass(frozen=True)
 class RemoteReport:
-    """A Report for workers anywhere in the cluster."""
+    """A Progress for workers anywhere in the cluster."""
 
     queue: Any
     """The actor's handle."""
 
-    def __call__(self, phase: str, done: float, figures: Mapping[str, float]) -> None:
+    def __call__(self, phase: str, done: float, figures: Mapping[str, float] = NO_FIGURES, /) -> None:
         with suppress(PendingCallsLimitExceeded):
             sent = self.queue.put.remote(phase, done, dict(figures))
             if done >= 1:
@@ -58,7 +57,7 @@ class RemoteReport:
 
 
 @contextmanager
-def reported_to(report: Report) -> Iterator[RemoteReport]:
+def reported_to(report: Progress) -> Iterator[RemoteReport]:
     """Passes the reports of the workers on to `report` until the block ends."""
     actor: Any = ray.remote(ReportQueue)
     queue, ended = actor.options(num_cpus=0, max_pending_calls=MOST_WAITING).remote(), threading.Event()

@@ -22,8 +22,8 @@ from engine.config import Config
 from engine.train.checkpoints import Checkpoints
 from engine.train.phase_store import Compute, PhaseFiles
 from engine.train.storage import Storage, storage_at
+from features.progress import Progress, silent
 from stages import parallel
-from stages.protocols import Report, silent
 
 T = TypeVar("T")
 FORMAT_VERSION = 4
@@ -45,7 +45,7 @@ class RunStore:
     storage: Storage
     prefix: str = ""
 
-    def once(self, phase: str, compute: Compute[T], files: PhaseFiles[T], report: Report = silent) -> T:
+    def once(self, phase: str, compute: Compute[T], files: PhaseFiles[T], report: Progress = silent) -> T:
         name = self.prefix + phase
         if all_agree(self.storage.has(name)):
             report(phase, 1.0, {})
@@ -58,7 +58,7 @@ class RunStore:
             checkpoints.drop()
         return files.open(partial(self.storage.path, name))
 
-    def mine(self, phase: str, compute: Callable[[], T], files: PhaseFiles[T], report: Report = silent) -> Callable[[], T]:
+    def mine(self, phase: str, compute: Callable[[], T], files: PhaseFiles[T], report: Progress = silent) -> Callable[[], T]:
         name = f"{self.prefix}{phase}/{parallel.worker_rank()}"
         if self.storage.has(name):
             report(phase, 1.0, {})

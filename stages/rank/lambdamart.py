@@ -14,39 +14,54 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from features.domain import Floats, SegueError
-from stages.protocols import Report, silent
+from features.progress import Progress, silent
 from stages.rank.examples import Examples
 from stages.rank.trees import Trees, line
 from stages.resume import NO_CHECKPOINTS, Checkpoint, CheckpointStore
+from stages.settings import Settings
 
 FILE = "ranker.txt"
 LAST_LINE = "pandas_categorical:null"
 """How LightGBM ends a model's text; it kills the process that reads one cut short."""
 
 
-class LambdaMartRecipe(BaseModel):
-    """Trees, leaves and how fast they learn."""
+class LambdaMartRecipe(Settings):
+    """Trees, leaves and how fast they learn, spelled as LightGBM spells them."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    old_names: ClassVar = {
+        "trees": "num_iterations",
+        "leaves": "num_leaves",
+        "least_examples_per_leaf": "min_data_in_leaf",
+        "feature_share": "feature_fraction",
+        "row_share": "bagging_fraction",
+        "truncation": "lambdarank_truncation_level",
+        "kept_every": "checkpoint_every",
+    }
 
-    trees: int = Field(500, ge=1)
-    leaves: int = Field(31, ge=2)
+    num_iterations: int = Field(500, ge=1)
+    """One tree each."""
+    num_leaves: int = Field(31, ge=2)
+    """Leaves of a tree, at most."""
     learning_rate: float = Field(0.04, gt=0)
-    least_examples_per_leaf: int = Field(50, ge=1)
-    feature_share: float = Field(0.7, gt=0, le=1)
-    row_share: float = Field(0.8, gt=0, le=1)
-    truncation: int = Field(300, ge=1)
+    """How much each tree counts."""
+    min_data_in_leaf: int = Field(50, ge=1)
+    """Examples in a leaf, at least."""
+    feature_fraction: float = Field(0.7, gt=0, le=1)
+    """Share of the features that each tree may use."""
+    bagging_fraction: float = Field(0.8, gt=0, le=1)
+    """Share of the examples that each tree learns from."""
+    lambdarank_truncation_level: int = Field(300, ge=1)
     """Pairs are compared where one of the two stands in the first so many."""
     max_bin: int = Field(127, ge=2)
-    kept_every: int = Field(50, ge=1)
-    """So many trees grow at a time and are kept, for an interrupted run to go on from; each time rows and features are drawn
-    from new seeds."""
+    """Different values of a feature, at most, after they are binned."""
+    checkpoint_every: int = Field(50, ge=1)
+    """Trees between two checkpoints, from which an interrupted run resumes; after each, rows and features are drawn from new seeds."""
 
     def fit(
         self,
@@ -54,7 +69,7 @@ class LambdaMartRecipe(BaseModel):
         seed: int,
         threads: int,
         network: Mapping[str, Any] | None = None,
-        report: Report = silent,
+        report: Progress = silent,
         steps: CheckpointStore = NO_CHECKPOINTS,
     ) -> LambdaMart:
         """`network`: LightGBM's own parameters that join several workers, each with its share of the groups. A step is a tree;
@@ -71,10 +86,10 @@ class LambdaMartRecipe(BaseModel):
         )
         done, text = _kept(steps.last())
         connected = None  # the network is its first booster's: no port can be bound again right after it was left
-        for first in range(done, self.trees, self.kept_every):
+        for first in range(done, self.num_iterations, self.checkpoint_every):
             if text:
                 data.set_init_score(Trees.of(text).score(examples.features))
-            count, joint = min(self.kept_every, self.trees - first), _joint(network, connect=connected is None)
+            count, joint = min(self.checkpoint_every, self.num_iterations - first), _joint(network, connect=connected is None)
             parameters = self._parameters([seed, first], threads) | joint
             booster = lightgbm.train(parameters, data, count, callbacks=[self._progress(report, first)])
             connected = connected or booster
@@ -89,12 +104,12 @@ class LambdaMartRecipe(BaseModel):
         return {
             "objective": "lambdarank",
             "learning_rate": self.learning_rate,
-            "num_leaves": self.leaves,
-            "min_data_in_leaf": self.least_examples_per_leaf,
-            "feature_fraction": self.feature_share,
-            "bagging_fraction": self.row_share,
+            "num_leaves": self.num_leaves,
+            "min_data_in_leaf": self.min_data_in_leaf,
+            "feature_fraction": self.feature_fraction,
+            "bagging_fraction": self.bagging_fraction,
             "bagging_freq": 1,
-            "lambdarank_truncation_level": self.truncation,
+            "lambdarank_truncation_level": self.lambdarank_truncation_level,
             "max_bin": self.max_bin,
             "bagging_seed": of_rows,
             "feature_fraction_seed": of_features,
@@ -105,10 +120,10 @@ class LambdaMartRecipe(BaseModel):
             "verbosity": -1,
         }
 
-    def _progress(self, report: Report, first: int) -> Any:
+    def _progress(self, report: Progress, first: int) -> Any:
         def show(env: Any) -> None:
             trees = first + env.iteration + 1
-            report("ranker", trees / self.trees, {"trees": float(trees)})
+            report("ranker", trees / self.num_iterations, {"trees": float(trees)})
 
         return show
 

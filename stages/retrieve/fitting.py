@@ -9,7 +9,8 @@ from __future__ import annotations
 from functools import singledispatch
 
 from features.domain import SegueError
-from stages.protocols import Report, Retriever, silent
+from features.progress import Progress, silent
+from stages.protocols import Retriever
 from stages.retrieve.als.training import fit_als
 from stages.retrieve.autoencoder.training import fit_autoencoder
 from stages.retrieve.catalogue.popularity import fit_popularity
@@ -27,13 +28,13 @@ from stages.retrieve.recipe import Recipe
 from stages.training_data import TrainingData
 
 
-def fit(recipe: Recipe, data: TrainingData, report: Report = silent) -> Retriever:
+def fit(recipe: Recipe, data: TrainingData, report: Progress = silent) -> Retriever:
     """Trains the source that `recipe` describes. With a torch process group all workers call it together."""
     return _fit(recipe, data, report)
 
 
 @singledispatch
-def _fit(recipe: object, data: TrainingData, report: Report) -> Retriever:
+def _fit(recipe: object, data: TrainingData, report: Progress) -> Retriever:
     """By the type of the recipe: the functions registered below name it as the type of their first parameter."""
     raise SegueError(f"fit: expected a recipe such as AlsRecipe(), found {type(recipe).__name__}")
 

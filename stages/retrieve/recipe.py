@@ -11,20 +11,18 @@ from importlib import import_module
 from pathlib import Path
 from typing import cast
 
-from pydantic import BaseModel, ConfigDict
-
-from stages.protocols import Report, Retriever, silent
+from features.progress import Progress, silent
+from stages.protocols import Retriever
+from stages.settings import Settings
 from stages.training_data import TrainingData
 
 
-class Recipe(BaseModel):
+class Recipe(Settings):
     """The settings of one kind of retriever."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: str
 
-    def fit(self, data: TrainingData, report: Report = silent) -> Retriever:
+    def fit(self, data: TrainingData, report: Progress = silent) -> Retriever:
         """Trains a source; the same as `stages.retrieve.fitting.fit(self, data, report)`."""
         # No import statement: it would tie every server, which opens recipes, to torch, and close an import cycle.
         fitting = import_module("stages.retrieve.fitting")

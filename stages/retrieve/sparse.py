@@ -13,6 +13,7 @@ import scipy.sparse as sp
 
 from features.domain import Ints, SegueError
 from features.npy import load_array, save_array
+from features.ragged import offsets_of
 from stages.retrieve import topk
 from stages.retrieve.sparse_sums import rows_of
 
@@ -23,7 +24,7 @@ PARTS = {"data": np.float32, "indices": np.int32, "indptr": np.int64}
 def keep_largest(matrix: sp.csr_matrix, n: int) -> sp.csr_matrix:
     """The `n` largest positive entries of each row; ties go to the lower column."""
     rows = [topk.best(columns[values > 0], values[values > 0], n) for columns, values in rows_of(matrix)]
-    indptr = np.concatenate([[0], np.cumsum([len(columns) for columns, _ in rows], dtype=np.int64)])
+    indptr = offsets_of([len(columns) for columns, _ in rows])
     columns = np.concatenate([np.empty(0, np.int32), *(columns for columns, _ in rows)])
     values = np.concatenate([np.empty(0, np.float32), *(values for _, values in rows)])
     return sp.csr_matrix((values, columns, indptr), shape=matrix.shape)

@@ -12,6 +12,7 @@ import numpy as np
 
 from features.domain import Candidates, Floats, Ints, Offsets, Retrieved
 from features.jit import compiled
+from features.ragged import offsets_of
 
 DIGIT = 11
 """Bits of a track index that one pass of the sort looks at."""
@@ -23,7 +24,7 @@ def unite(retrieved: Mapping[str, Retrieved]) -> Candidates:
     results = list(retrieved.values())
     proposed = np.concatenate([result.tracks for result in results], axis=1)  # (q, proposals of all sources)
     said = np.concatenate([result.scores for result in results], axis=1)
-    starts = np.cumsum([0, *(result.tracks.shape[1] for result in results)])
+    starts = offsets_of([result.tracks.shape[1] for result in results])
     vectors = {source: result.query_vectors for source, result in retrieved.items() if result.query_vectors is not None}
     tracks, offsets, ranks, scores = _unite(proposed, said, starts)
     return Candidates(tracks, offsets, tuple(retrieved), ranks, scores, vectors)
@@ -106,7 +107,7 @@ def join(parts: Sequence[Candidates]) -> Candidates:
         return first
     return Candidates(
         np.concatenate([part.tracks for part in parts]),
-        np.cumsum([0, *(count for part in parts for count in part.counts())]),
+        offsets_of(np.concatenate([part.counts() for part in parts])),
         first.sources,
         np.concatenate([part.ranks for part in parts], axis=1),
         np.concatenate([part.scores for part in parts], axis=1),
@@ -122,7 +123,7 @@ def cut(candidates: Candidates, scores: Floats, most: int) -> Candidates:
     kept = np.concatenate([start + _best_of(scores[start:stop], most) for start, stop in spans])
     return Candidates(
         candidates.tracks[kept],
-        np.concatenate([[0], np.cumsum(np.minimum(candidates.counts(), most))]).astype(np.int64),
+        offsets_of(np.minimum(candidates.counts(), most)),
         candidates.sources,
         candidates.ranks.take(kept, axis=1),
         candidates.scores.take(kept, axis=1),

@@ -36,6 +36,7 @@ def chosen(tmp_path_factory: pytest.TempPathFactory) -> argparse.Namespace:
     return argparse.Namespace(**sizes, **files, genre=None, contractive=None, only=None)
 
 
+@pytest.mark.slow
 def test_all_five_are_measured_and_stand_beside_the_published(chosen: argparse.Namespace, tmp_path: Path) -> None:
     assert reference.wanted(chosen) == ["sessions", "factorization", "streaming", "content", "contractive"]
     for name in reversed(reference.wanted(chosen)):

@@ -26,14 +26,14 @@ os.environ.update(ENVIRONMENT)  # read by the whole cluster, so before any test 
 TINY = Config(
     alternatives={},
     sources=SourcesConfig(
-        als=AlsRecipe(dim=16, sweeps=3),
+        als=AlsRecipe(factors=16, iterations=3),
         autoencoder=AutoencoderRecipe(dim=8, epochs=1, negatives=100),
         content=ContractiveRecipe(dim=8, epochs=1),
-        related=RelatedRecipe(factors=AlsRecipe(dim=8, sweeps=2)),
+        related=RelatedRecipe(als=AlsRecipe(factors=8, iterations=2)),
     ),
     candidates=CandidatesConfig(per_source=60, least=50, per_answer=2),
     examples=ExamplesConfig(playlists=80, folds=1, misses=40),
-    ranker=LambdaMartRecipe(trees=20, leaves=7, least_examples_per_leaf=10),
+    ranker=LambdaMartRecipe(num_iterations=20, num_leaves=7, min_data_in_leaf=10),
 )
 """Small in everything; fewer candidates are ranked for a short list than for a long one, as in real models."""
 

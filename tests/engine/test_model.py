@@ -28,6 +28,10 @@ from engine.model import (
 )
 from features.domain import Queries, Query, SegueError
 from features.sealed import file_entries
+from stages.rank.lambdamart import LambdaMartRecipe
+from stages.retrieve.als import AlsRecipe
+from stages.retrieve.catalogue import RelatedRecipe
+from stages.retrieve.index import IndexRecipe
 from tests import worlds
 from tests.worlds import SMALL, Training
 
@@ -92,11 +96,33 @@ def reseal(path: Path) -> None:
     change_manifest(path, lambda content: content.update(files={name: entry.model_dump() for name, entry in entries.items()}))
 
 
+def in_old_names(config: dict[str, Any]) -> dict[str, Any]:
+    """As version 0.2 wrote it."""
+    sources, ranker = config["sources"], LambdaMartRecipe.old_names
+    for source, recipe in ((sources["als"], AlsRecipe), (sources["related"]["als"], AlsRecipe), (sources["related"], RelatedRecipe)):
+        source.update({old: source.pop(new) for old, new in recipe.old_names.items()})
+    for source in sources.values():
+        if isinstance(source, dict) and "index" in source:
+            source["index"].update({old: source["index"].pop(new) for old, new in IndexRecipe.old_names.items()})
+    config["ranker"].update({old: config["ranker"].pop(new) for old, new in ranker.items()})
+    return config
+
+
 # --- as it was saved ---
 
 
 def test_the_checkerboard_is_still_continued(made: Training, model: Model) -> None:
     assert made.board.precision_at_1(model.pipeline.recommend(made.board.questions(20), 1).ranking.tracks[:, 0]) == 1.0
+
+
+def test_a_model_whose_settings_have_their_old_names_is_opened_too(made: Training, model: Model, path: Path) -> None:
+    change_manifest(path, lambda content: in_old_names(content["config"]))
+    assert '"sweeps"' in (path / MANIFEST).read_text()
+    older = open_model(path)
+    assert older.config == model.config
+    np.testing.assert_array_equal(
+        older.pipeline.recommend(asked(made), 50).ranking.scores, model.pipeline.recommend(asked(made), 50).ranking.scores
+    )
 
 
 def test_an_opened_model_answers_as_the_trained_one(made: Training, model: Model) -> None:
@@ -314,7 +340,8 @@ def test_a_ranker_trained_on_other_sources_is_refused_with_both_lists(path: Path
 
 @pytest.mark.parametrize(("source", "expected", "found"), [("als", 5, 8), ("autoencoder", 6, 9), ("content", 5, 6)])
 def test_another_dimension_in_the_config_is_refused(path: Path, source: str, expected: int, found: int) -> None:
-    change_manifest(path, lambda content: content["config"]["sources"][source].update(dim=5))
+    name = "factors" if source == "als" else "dim"
+    change_manifest(path, lambda content: content["config"]["sources"][source].update({name: 5}))
     assert f"expected float32 (124, {expected}), found float32 (124, {found})" in refused(path)
 
 

@@ -15,7 +15,7 @@ from tests import worlds
 from tests.engine.conftest import TINY
 from tests.engine.training import Heard
 
-SMALL = {"dim": 8, "epochs": 1, "sweeps": 2, "negatives": 64, "background": 64, "tracks_per_epoch": 256, "batch_size": 64}
+SMALL = {"dim": 8, "factors": 8, "epochs": 1, "iterations": 2, "negatives": 64, "background": 64, "tracks_per_epoch": 256, "batch_size": 64}
 SYSTEMS = {
     "sessions": ("regular", "hybrid", "variational"),
     "factorization": ("artist", "album", "factorization", "three_factors"),

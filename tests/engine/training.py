@@ -16,16 +16,16 @@ from stages.retrieve.catalogue.related_artists import RelatedRecipe
 from stages.retrieve.content.recipes import ContractiveRecipe
 
 SOURCES = SourcesConfig(
-    als=AlsRecipe(dim=16, sweeps=4),
+    als=AlsRecipe(factors=16, iterations=4),
     autoencoder=AutoencoderRecipe(dim=16, epochs=2),
     content=ContractiveRecipe(epochs=2),
-    related=RelatedRecipe(factors=AlsRecipe(dim=8, sweeps=2)),
+    related=RelatedRecipe(als=AlsRecipe(factors=8, iterations=2)),
 )
 CONFIG = Config(
-    alternatives={"als": ({"dim": 24},)},
+    alternatives={"als": ({"factors": 24},)},
     sources=SOURCES,
     examples=ExamplesConfig(folds=1, share=0.25, check_share=0.3),
-    ranker=LambdaMartRecipe(trees=20, kept_every=8),
+    ranker=LambdaMartRecipe(num_iterations=20, checkpoint_every=8),
 )
 DIVERGES = CONFIG.model_copy(
     update={"sources": SOURCES.model_copy(update={"autoencoder": AutoencoderRecipe(dim=16, epochs=2, learning_rate=1e30)})}

@@ -184,6 +184,7 @@ def test_a_world_too_small_is_refused(tmp_path: Path, playlists: int, tracks: in
     assert not (tmp_path / "w").exists()
 
 
+@pytest.mark.slow
 def test_in_a_large_world_every_track_has_a_playlist_and_most_have_few(tmp_path: Path) -> None:
     write_world(tmp_path / "world", playlists=30_000, tracks=100_000)
     ingest([tmp_path / "world" / "mpd.zip"], tmp_path / "dataset")

@@ -23,7 +23,7 @@ EPOCHS = 3
 RECIPES: dict[str, Recipe] = {
     "autoencoder": AutoencoderRecipe(dim=6, epochs=EPOCHS, batch_size=32, negatives=50),
     "regular hybrid": AutoencoderRecipe(dim=6, epochs=EPOCHS, batch_size=32, negatives=50, variant="regular", content=True),
-    "factorization": FactorizationRecipe(dim=6, epochs=EPOCHS, batch_size=32, negatives=50),
+    "factorization": FactorizationRecipe(factors=6, epochs=EPOCHS, batch_size=32, negatives=50),
     "contractive": ContractiveRecipe(dim=4, epochs=EPOCHS),
     "deep contractive": ContractiveRecipe(dim=4, hidden_layers=3, epochs=EPOCHS),
     "transformer": TransformerRecipe(dim=8, layers=1, heads=2, epochs=EPOCHS, tracks_per_epoch=128),

@@ -27,16 +27,16 @@ from tests import worlds
 from tests.steps import CutOffError, Remembered
 
 RECIPES: dict[str, Recipe] = {
-    "als": AlsRecipe(dim=6, sweeps=5, confidence=10),
+    "als": AlsRecipe(factors=6, iterations=5, alpha=10),
     # 25 playlists in batches of 8: the last batch is one playlist, less than there are workers
     "autoencoder": AutoencoderRecipe(dim=6, epochs=4, batch_size=8, negatives=20, learning_rate=0.01),
     "contractive": ContractiveRecipe(dim=4, hidden_layers=2, epochs=4, batch_size=41, learning_rate=0.01),
     # 83 tracks in batches of 41: the last batch is one track
     "transformer": TransformerRecipe(dim=8, layers=1, heads=2, epochs=4, tracks_per_epoch=83, batch_size=41, learning_rate=0.01),
-    "als by annoy": AlsRecipe(dim=6, sweeps=5, confidence=10, index=IndexRecipe(at=3)),
+    "als by annoy": AlsRecipe(factors=6, iterations=5, alpha=10, index=IndexRecipe(at=3)),
     "regular": AutoencoderRecipe(dim=6, epochs=4, batch_size=8, negatives=20, learning_rate=0.01, variant="regular", input_dropout=0.5),
     "hybrid": AutoencoderRecipe(dim=6, epochs=4, batch_size=8, negatives=20, learning_rate=0.01, content=True),
-    "factorization": FactorizationRecipe(dim=6, epochs=4, batch_size=8, negatives=20, learning_rate=0.01),
+    "factorization": FactorizationRecipe(factors=6, epochs=4, batch_size=8, negatives=20, learning_rate=0.01),
 }
 IN_EPOCHS = ("autoencoder", "contractive", "transformer", "regular", "hybrid", "factorization")
 FEW_ROWS = (0, 1, 2, 5)

@@ -22,8 +22,10 @@ import torch
 from features.domain import Floats
 from features.interactions import Interactions
 from features.npy import read_only
+from features.progress import Progress
+from features.ragged import offsets_of
 from stages import parallel
-from stages.protocols import Report, require_finite
+from stages.protocols import require_finite
 from stages.resume import FROM_SCRATCH, Checkpoint, TrainingContext
 from stages.retrieve.als.kernels import solve_rows
 from stages.retrieve.als.model import Als, AlsRecipe
@@ -41,13 +43,13 @@ ROW_COST = 8
 ROWS_AT_ONCE = 1 << 16
 
 
-def fit_als(recipe: AlsRecipe, data: TrainingData, report: Report) -> Als:
+def fit_als(recipe: AlsRecipe, data: TrainingData, report: Progress) -> Als:
     interactions, older = data.interactions, data.past.older
     shape = (interactions.num_playlists, interactions.num_tracks)
     start = older.of_tracks(older.source_of(Als).track_vectors) if older else None
     found = factorize(recipe, partial(_plays, recipe, interactions), shape, data.seed, report, data.past, start)
     vectors = require_finite("als track vectors", found)
-    als = Als(recipe, vectors, vectors.T @ vectors, recipe.index.build(vectors, data.tracks_in_playlists, data.seed))
+    als = Als(recipe, vectors, recipe.index.build(vectors, data.tracks_in_playlists, data.seed), vectors.T @ vectors)
     return with_chosen_index(als, recipe.index, data)
 
 
@@ -63,7 +65,7 @@ def factorize(
     plays: Plays,
     shape: tuple[int, int],
     seed: int,
-    report: Report,
+    report: Progress,
     past: TrainingContext = FROM_SCRATCH,
     start: Floats | None = None,
 ) -> Floats:
@@ -78,7 +80,7 @@ def factorize(
     del own
     reached = past.steps.last()
     factors = _Factors.of(reached) if reached else _start(recipe, by_row, by_column, seed, start)
-    planned = past.left(recipe.sweeps)
+    planned = past.left(recipe.iterations)
     for sweep in range(reached.done if reached else planned.start, planned.stop):
         loss = factors.sweep(by_row, by_column, recipe)
         past.steps.keep(factors.reached(sweep + 1))
@@ -104,7 +106,7 @@ def _random(seed: int, place: int, rows: slice, recipe: AlsRecipe) -> torch.Tens
     """Those `rows` of a matrix of `width` columns, of which no other row is drawn."""
     bits = np.random.PCG64([seed, place])
     bits.advance(rows.start * recipe.width)  # a number takes one step
-    drawn, scale = torch.empty(rows.stop - rows.start, recipe.width), 0.1 * np.sqrt(12 / recipe.dim)
+    drawn, scale = torch.empty(rows.stop - rows.start, recipe.width), 0.1 * np.sqrt(12 / recipe.factors)
     for some in torch.split(drawn, ROWS_AT_ONCE):
         some.copy_(torch.from_numpy(np.random.Generator(bits).random(some.shape) - 0.5) * scale)
     return drawn
@@ -133,19 +135,19 @@ class _Factors:
 
     def _half(self, side: Side, own: torch.Tensor, other_side: Side, others: torch.Tensor, recipe: AlsRecipe) -> float:
         """Improves `own`, given `others`, in place; returns the whole loss."""
-        axes, gram = principal_axes(parallel.all_reduce_sum(others.T @ others), recipe.dim)
+        axes, gram = principal_axes(parallel.all_reduce_sum(others.T @ others), recipe.factors)
         for vectors in (own, others, self.turn):
             _turn(vectors, axes)
         loss = side.solve(own, parallel.gather_rows(others, other_side.bounds), gram, recipe) + other_side.penalty(others)
         return float(parallel.all_reduce_sum(torch.tensor([loss], dtype=torch.float64)))
 
 
-def principal_axes(gram: torch.Tensor, dim: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(width, width) the axes of the first `dim` coordinates of `gram`, the others left as they are, and `gram` seen from them;
+def principal_axes(gram: torch.Tensor, factors: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(width, width) the axes of the first `factors` coordinates of `gram`, the others left as they are, and `gram` seen from them;
     those of worker 0, for another machine may turn an axis the other way round."""
     require_finite("als track vectors", gram.numpy())
     axes = torch.eye(len(gram), dtype=torch.float64)
-    axes[:dim, :dim] = torch.linalg.eigh(gram[:dim, :dim].double()).eigenvectors
+    axes[:factors, :factors] = torch.linalg.eigh(gram[:factors, :factors].double()).eigenvectors
     axes = parallel.broadcast(axes)
     return axes.float(), (axes.T @ gram.double() @ axes).float()
 
@@ -159,7 +161,7 @@ def _turn(vectors: torch.Tensor, axes: torch.Tensor) -> None:
 def _columns_by_cost(plays: sp.csr_matrix) -> np.ndarray:
     """(workers + 1,) bounds of the columns' shards: of equal work, for most entries are of the few columns that come first."""
     counts = parallel.all_reduce_sum(torch.from_numpy(np.bincount(plays.indices, minlength=plays.shape[1])))
-    return _cuts(np.append(0, np.cumsum(counts.numpy())), parallel.num_workers())
+    return _cuts(offsets_of(counts.numpy()), parallel.num_workers())
 
 
 def _cuts(before: np.ndarray, count: int) -> np.ndarray:
@@ -185,7 +187,7 @@ def _columns_of_shard(plays: sp.csr_matrix, bounds: np.ndarray) -> sp.csr_matrix
     )
     lengths = parallel.all_gather(torch.tensor([plays.shape[0]])).tolist()
     received = [
-        sp.csr_matrix((values.numpy(), places.numpy(), np.concatenate([[0], np.cumsum(count.numpy())])), shape=(len(count), length))
+        sp.csr_matrix((values.numpy(), places.numpy(), offsets_of(count.numpy())), shape=(len(count), length))
         for count, places, values, length in zip(counts, indices, data, lengths, strict=True)
     ]
     return sp.hstack(received, format="csr")
@@ -199,7 +201,7 @@ class Side:
     """(rows of the shard + 1,)"""
     indices: np.ndarray
     extra: Floats
-    """(nnz,) the extra confidence a * plays of each entry."""
+    """(nnz,) the extra confidence alpha * plays of each entry."""
     weights: Floats
     """(rows of the shard,) the regularisation of each row."""
     bounds: np.ndarray
@@ -212,7 +214,7 @@ class Side:
         """`plays` (rows of the shard, columns)."""
         indptr = plays.indptr.astype(np.int64)
         weights = recipe.row_weights(np.diff(indptr), plays.shape[1])
-        extra = plays.data * np.float32(recipe.confidence)
+        extra = plays.data * np.float32(recipe.alpha)
         return cls(indptr, read_only(plays.indices.astype(np.int32, copy=False)), extra, weights, bounds, fixed)
 
     @property
@@ -222,9 +224,9 @@ class Side:
 
     def solve(self, rows: torch.Tensor, columns: torch.Tensor, gram: torch.Tensor, recipe: AlsRecipe) -> float:
         """Improves `rows` (rows of the shard, width) given all `columns` and their `gram`, diagonal but for the coordinates
-        after `recipe.dim`, in place; returns their loss with their own regularisation."""
+        after `recipe.factors`, in place; returns their loss with their own regularisation."""
         diagonal = gram.diagonal().clone()
-        border = (gram - torch.diag(diagonal))[recipe.dim :].contiguous()
+        border = (gram - torch.diag(diagonal))[recipe.factors :].contiguous()
         free = torch.ones(len(gram))
         if self.fixed is not None:
             free[self.fixed] = 0

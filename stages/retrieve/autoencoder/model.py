@@ -15,7 +15,7 @@ Knows no title and no Ray.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,11 +25,11 @@ from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from features.domain import Floats, Queries, Retrieved, SegueError
-from stages.retrieve.index.protocol import Index
+from features.domain import Floats, Ints, Queries, SegueError
 from stages.retrieve.index.recipe import IndexRecipe
 from stages.retrieve.recipe import Recipe
-from stages.retrieve.vectors import open_vectors, save_vectors
+from stages.retrieve.source import VectorSource
+from stages.retrieve.vectors import open_vectors
 
 LAYERS = "layers.safetensors"
 
@@ -39,9 +39,11 @@ class AutoencoderRecipe(Recipe):
 
     kind: Literal["autoencoder"] = "autoencoder"
     variant: Literal["regular", "variational"] = "variational"
+    """With noise and KL term, or without."""
     content: bool = False
     """Hybrid: the content of the tracks joins encoder and decoder."""
     dim: int = Field(128, ge=1, le=4096)
+    """Dimensions of the vectors."""
     epochs: int = Field(6, ge=1)
     batch_size: int = Field(256, ge=1)
     learning_rate: float = Field(0.005, gt=0)
@@ -55,7 +57,7 @@ class AutoencoderRecipe(Recipe):
 
     def open(self, folder: Path, num_tracks: int) -> Autoencoder:
         vectors = open_vectors(folder, (num_tracks, self.dim + 1))
-        return Autoencoder(self, vectors, _open_layers(folder / LAYERS, layer_shapes(self)), self.index.open(folder, vectors))
+        return Autoencoder(self, vectors, self.index.open(folder, vectors), _open_layers(folder / LAYERS, layer_shapes(self)))
 
 
 def layer_shapes(recipe: AutoencoderRecipe) -> dict[str, tuple[int, ...]]:
@@ -81,41 +83,45 @@ def _form(shapes: Mapping[str, tuple[int, ...]]) -> str:
     return ", ".join(f"{name} {shape}" for name, shape in sorted(shapes.items()))
 
 
-@dataclass(frozen=True)
-class Autoencoder:
-    """Trained: rows with their bias as the last coordinate, the network in plain arrays."""
+@dataclass(frozen=True, repr=False)
+class Autoencoder(VectorSource):
+    """Trained: rows of encoder and decoder alike, their bias as the last coordinate, and the network in plain arrays.
+
+    It has no `track_biases`: the last coordinate says no more than popularity, and the ranker is better without it.
+    """
 
     recipe: AutoencoderRecipe
-    track_vectors: Floats
-    """(num_tracks, dim + 1), of encoder and decoder alike."""
     layers: dict[str, Floats]
-    index: Index
-
-    @property
-    def track_biases(self) -> None:
-        """The last coordinate is one, but says no more than popularity, and the ranker is better without it."""
-        return None
 
     def query_vectors(self, queries: Queries) -> Floats:
-        """(q, dim + 1) the decoded mean of each query's seeds and a 1 for the bias; zeros without seeds."""
+        """(q, dim + 1) the decoded mean of each query's seeds and a 1 for the bias, all rows in one product; zeros without seeds."""
         vectors = np.zeros((len(queries), self.recipe.dim + 1), np.float32)
-        asked = np.flatnonzero(queries.seed_counts()).tolist()
-        summed = [self.track_vectors[s, :-1].sum(0) / np.sqrt(len(s)) for s in (queries.seeds_of(i) for i in asked)]
-        if summed:
-            encoded = np.tanh(np.stack(summed) + self.layers["bias"])
-            vectors[asked, :-1] = np.tanh(self._linear("decode", self._linear("mean", encoded)))
-            vectors[asked, -1] = 1
+        rows = np.flatnonzero(queries.seed_counts()).tolist()
+        if rows:
+            vectors[rows] = self._decoded([queries.seeds_of(i) for i in rows])
         return vectors
+
+    def query_vector(self, seeds: Ints) -> Floats:
+        vector: Floats = self._decoded([seeds])[0]
+        return vector
+
+    def _decoded(self, seeds: Sequence[Ints]) -> Floats:
+        summed = np.stack([self.track_vectors[of_query, :-1].sum(0) / np.sqrt(len(of_query)) for of_query in seeds])
+        encoded = np.tanh(summed + self.layers["bias"])
+        hidden = np.tanh(self._linear("decode", self._linear("mean", encoded)))
+        return np.concatenate([hidden, np.ones((len(hidden), 1))], axis=1, dtype=np.float32)
 
     def _linear(self, name: str, values: Floats) -> Floats:
         result: Floats = values @ self.layers[f"{name}.weight"].T + self.layers[f"{name}.bias"]
         return result
 
-    def retrieve(self, queries: Queries, n: int) -> Retrieved:
-        return self.index.search(self.query_vectors(queries), queries, n)
-
-    def save(self, folder: Path) -> dict[str, Any]:
-        save_vectors(folder, self.track_vectors)
+    def save_parts(self, folder: Path) -> None:
         save_file({name: np.ascontiguousarray(layer) for name, layer in self.layers.items()}, folder / LAYERS)
+
+    def facts(self) -> dict[str, Any]:
         form = {"kind": "autoencoder", "variant": self.recipe.variant, "content": self.recipe.content}
-        return {**form, "dimension": self.recipe.dim + 1, "metric": "inner product", **self.index.save(folder)}
+        return {**form, "dimension": self.recipe.dim + 1, "metric": "inner product"}
+
+    @property
+    def dimensions(self) -> str:
+        return f"{self.recipe.dim} dimensions"

@@ -10,9 +10,10 @@ import torch
 
 from features.domain import Floats, Ints
 from features.interactions import Interactions
+from features.progress import Progress
 from stages import parallel
 from stages.epochs import TrainingState, epochs_left
-from stages.protocols import Report, require_finite
+from stages.protocols import require_finite
 from stages.resume import WarmStart
 from stages.retrieve.autoencoder.model import Autoencoder, AutoencoderRecipe, layer_shapes
 from stages.retrieve.index.selection import with_chosen_index
@@ -29,13 +30,13 @@ ROW_SCALE = 0.1
 """Of the starting rows."""
 
 
-def fit_autoencoder(recipe: AutoencoderRecipe, data: TrainingData, report: Report) -> Autoencoder:
+def fit_autoencoder(recipe: AutoencoderRecipe, data: TrainingData, report: Progress) -> Autoencoder:
     trainer = Trainer(recipe, data)
     for epoch, random in epochs_left(data.past.left(recipe.epochs), data.seed, trainer.state(), data.past.steps):
         report("autoencoder", (epoch + 1) / recipe.epochs, {"loss": trainer.epoch(epoch, random)})
     vectors, needed = require_finite("autoencoder track vectors", trainer.track_vectors()), layer_shapes(recipe)
     layers = {name: tensor.numpy().copy() for name, tensor in trainer.network.state_dict().items() if name in needed}
-    trained = Autoencoder(recipe, vectors, layers, recipe.index.build(vectors, data.tracks_in_playlists, data.seed))
+    trained = Autoencoder(recipe, vectors, recipe.index.build(vectors, data.tracks_in_playlists, data.seed), layers)
     return with_chosen_index(trained, recipe.index, data)
 
 

@@ -13,9 +13,10 @@ import numpy as np
 
 from features.domain import Floats, Ints, Queries, Retrieved
 from features.npy import load_array, save_array
-from stages.protocols import NoSpace, Report
+from features.progress import Progress
 from stages.retrieve import topk
 from stages.retrieve.recipe import Recipe
+from stages.retrieve.source import WithoutVectors
 from stages.training_data import TrainingData
 
 
@@ -29,22 +30,26 @@ class PopularityRecipe(Recipe):
         return Popularity(order, load_array(folder / "counts.npy", dtype=np.float32, shape=(num_tracks,), mmap=True))
 
 
-def fit_popularity(recipe: PopularityRecipe, data: TrainingData, report: Report) -> Popularity:
+def fit_popularity(recipe: PopularityRecipe, data: TrainingData, report: Progress) -> Popularity:
     counts = data.interactions.track_counts
     order = np.argsort(-counts, kind="stable").astype(np.int32)
     report("popularity", 1.0, {})
     return Popularity(order, counts[order].astype(np.float32))
 
 
-@dataclass(frozen=True)
-class Popularity(NoSpace):
+@dataclass(frozen=True, repr=False)
+class Popularity(WithoutVectors):
     """Trained: all tracks, most held first."""
 
     order: Ints
     counts: Floats
     """(num_tracks,) playlists that hold the track, in that order."""
 
-    def retrieve(self, queries: Queries, n: int) -> Retrieved:
+    @property
+    def size(self) -> str:
+        return f"{len(self.order):,} tracks"
+
+    def retrieve_batch(self, queries: Queries, n: int) -> Retrieved:
         return topk.top_of_order(self.order, self.counts, queries, n)
 
     def save(self, folder: Path) -> dict[str, Any]:

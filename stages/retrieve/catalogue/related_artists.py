@@ -12,65 +12,59 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
 from features.catalog import UNKNOWN
-from features.domain import Floats, Ints, Queries, Retrieved
+from features.domain import Floats, Ints
 from features.npy import load_array, save_array
 from stages.retrieve.als.model import AlsRecipe
-from stages.retrieve.index.protocol import Index
 from stages.retrieve.index.recipe import IndexRecipe
 from stages.retrieve.recipe import Recipe
-from stages.retrieve.vectors import open_vectors, save_vectors
+from stages.retrieve.source import VectorSource
+from stages.retrieve.vectors import open_vectors
 
 
 class RelatedRecipe(Recipe):
     """The factors of the artists, and how much a track's popularity counts."""
 
+    old_names: ClassVar = {"factors": "als"}
+
     kind: Literal["related"] = "related"
-    factors: AlsRecipe = AlsRecipe(dim=64, confidence=30, sweeps=10)
+    als: AlsRecipe = AlsRecipe(factors=64, alpha=30, iterations=10)
     """Its index is not used."""
     popularity: float = Field(0.25, ge=0)
+    """A track's vector is its artist's times (1 + playlists) to this power."""
     index: IndexRecipe = IndexRecipe()
 
     def open(self, folder: Path, num_tracks: int) -> Related:
-        width = self.factors.width
+        width = self.als.width
         artists = load_array(folder / "artists.npy", dtype=np.int32, shape=(num_tracks,), mmap=True)
         of_artists = load_array(folder / "artist_vectors.npy", dtype=np.float32, shape=(None, width), mmap=True)
         vectors = open_vectors(folder, (num_tracks, width))
-        return Related(self, artists, of_artists, vectors, self.index.open(folder, vectors))
+        return Related(self, vectors, self.index.open(folder, vectors), artists, of_artists)
 
 
-@dataclass(frozen=True)
-class Related:
-    """Trained: artist vectors, what they make of the tracks, and an index over the tracks of known artists."""
+@dataclass(frozen=True, repr=False)
+class Related(VectorSource):
+    """Trained: artist vectors, the track vectors made of them, and an index over the tracks of known artists."""
 
     recipe: RelatedRecipe
     artists: Ints
     """(num_tracks,) artist of each track, UNKNOWN where it is not known."""
     artist_vectors: Floats
     """(num_artists, width)"""
-    track_vectors: Floats
-    """(num_tracks, width)"""
-    index: Index
 
-    @property
-    def track_biases(self) -> None:
-        return None
-
-    def query_vectors(self, queries: Queries) -> Floats:
-        """(q, width) the least-squares vector of the artists of each query's seeds; zeros where none is known."""
-        vectors = np.zeros((len(queries), self.recipe.factors.width), np.float32)
-        for i in np.flatnonzero(queries.seed_counts()).tolist():
-            made_by = self.artists[queries.seeds_of(i)]
-            artists, tracks = np.unique(made_by[made_by != UNKNOWN], return_counts=True)
-            if self.artist_vectors[artists].any():
-                plays = np.log2(1 + tracks).astype(np.float32)
-                vectors[i] = self.recipe.factors.fold_in(self._gram, self.artist_vectors[artists], plays, len(self.artist_vectors))
-        return vectors
+    def query_vector(self, seeds: Ints) -> Floats:
+        """The least-squares vector of the artists of `seeds`; zeros where none is known."""
+        known = self.artists[seeds]
+        artists, tracks = np.unique(known[known != UNKNOWN], return_counts=True)
+        vectors = self.artist_vectors[artists]
+        if not vectors.any():
+            return np.zeros(vectors.shape[1], np.float32)
+        return self.recipe.als.fold_in(self._gram, vectors, np.log2(1 + tracks).astype(np.float32), len(self.artist_vectors))
 
     @cached_property
     def _gram(self) -> Floats:
@@ -78,12 +72,13 @@ class Related:
         gram: Floats = self.artist_vectors.T @ self.artist_vectors
         return gram
 
-    def retrieve(self, queries: Queries, n: int) -> Retrieved:
-        return self.index.search(self.query_vectors(queries), queries, n)
-
-    def save(self, folder: Path) -> dict[str, Any]:
-        save_vectors(folder, self.track_vectors)
+    def save_parts(self, folder: Path) -> None:
         save_array(folder / "artists.npy", self.artists)
         save_array(folder / "artist_vectors.npy", np.ascontiguousarray(self.artist_vectors))
-        said = self.index.save(folder)
-        return {"kind": "related", "dimension": self.recipe.factors.width, "metric": "inner product", **said}
+
+    def facts(self) -> dict[str, Any]:
+        return {"kind": "related", "dimension": self.recipe.als.width, "metric": "inner product"}
+
+    @property
+    def dimensions(self) -> str:
+        return f"{self.recipe.als.factors} factors of {len(self.artist_vectors):,} artists"

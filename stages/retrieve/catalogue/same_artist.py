@@ -18,8 +18,9 @@ from pydantic import Field
 from features.catalog import UNKNOWN
 from features.domain import Ints, Queries, Retrieved
 from features.npy import load_array, save_array
-from stages.protocols import NoSpace, Report
+from features.progress import Progress
 from stages.retrieve.recipe import Recipe
+from stages.retrieve.source import WithoutVectors
 from stages.retrieve.sparse import largest_by_group, open_sparse, save_sparse
 from stages.retrieve.sparse_sums import Weighted, top_of_sums
 from stages.training_data import TrainingData
@@ -32,6 +33,7 @@ class ArtistRecipe(Recipe):
 
     kind: Literal["artist"] = "artist"
     tracks_per_artist: int = Field(200, ge=1)
+    """Of each artist so many tracks are proposed at most, the most popular ones."""
 
     def open(self, folder: Path, num_tracks: int) -> MoreOfTheSame:
         return MoreOfTheSame.open(self.kind, folder, num_tracks)
@@ -42,25 +44,26 @@ class AlbumRecipe(Recipe):
 
     kind: Literal["album"] = "album"
     tracks_per_album: int = Field(100, ge=1)
+    """Of each album so many tracks are proposed at most, the most popular ones."""
 
     def open(self, folder: Path, num_tracks: int) -> MoreOfTheSame:
         return MoreOfTheSame.open(self.kind, folder, num_tracks)
 
 
-def fit_artist(recipe: ArtistRecipe, data: TrainingData, report: Report) -> MoreOfTheSame:
+def fit_artist(recipe: ArtistRecipe, data: TrainingData, report: Progress) -> MoreOfTheSame:
     trained = MoreOfTheSame.of(recipe.kind, data.catalog.artists, data.interactions.track_counts, recipe.tracks_per_artist)
     report("artist", 1.0, {})
     return trained
 
 
-def fit_album(recipe: AlbumRecipe, data: TrainingData, report: Report) -> MoreOfTheSame:
+def fit_album(recipe: AlbumRecipe, data: TrainingData, report: Progress) -> MoreOfTheSame:
     trained = MoreOfTheSame.of(recipe.kind, data.catalog.albums, data.interactions.track_counts, recipe.tracks_per_album)
     report("album", 1.0, {})
     return trained
 
 
-@dataclass(frozen=True)
-class MoreOfTheSame(NoSpace):
+@dataclass(frozen=True, repr=False)
+class MoreOfTheSame(WithoutVectors):
     """Trained: every artist's, or every album's, tracks by popularity."""
 
     kind: Kind
@@ -75,7 +78,11 @@ class MoreOfTheSame(NoSpace):
         tracks.data = np.log1p(tracks.data) + np.float32(1e-3)  # a track nobody holds is still its artist's
         return cls(kind, owners, tracks)
 
-    def retrieve(self, queries: Queries, n: int) -> Retrieved:
+    @property
+    def size(self) -> str:
+        return f"{self.tracks.shape[0]:,} {self.kind}s, {self.tracks.shape[1]:,} tracks"
+
+    def retrieve_batch(self, queries: Queries, n: int) -> Retrieved:
         return top_of_sums(self.tracks, (self._owners(queries.seeds_of(i)) for i in range(len(queries))), queries, n)
 
     def _owners(self, seeds: Ints) -> Weighted:

@@ -9,19 +9,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from stages.retrieve.content.model import Content
 from stages.retrieve.index.recipe import IndexRecipe
 from stages.retrieve.recipe import Recipe
+from stages.retrieve.vectors import open_vectors
+from stages.settings import Settings
 
 Group = Literal["artist", "genre", "audio", "duration", "popularity", "year", "explicit", "missing"]
 
 
-class GroupWeights(BaseModel):
-    """The standard deviation each group of columns gets; 0 leaves the group out. Chosen on masked playlists: see DESIGN.md."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class GroupWeights(Settings):
+    """The standard deviation each group of columns gets; 0 leaves the group out. Chosen on masked playlists: see docs/log.md."""
 
     artist: float = Field(1.0, ge=0)
     genre: float = Field(0.1, ge=0)
@@ -49,7 +49,7 @@ class CosineRecipe(Recipe):
     index: IndexRecipe = IndexRecipe()
 
     def open(self, folder: Path, num_tracks: int) -> Content:
-        return Content.open(self.kind, folder, (num_tracks, None), self.index)
+        return _open(self, self.index, folder, (num_tracks, None))
 
 
 class ContractiveRecipe(Recipe):
@@ -59,14 +59,16 @@ class ContractiveRecipe(Recipe):
     dim: int = Field(32, ge=1, le=1024)
     """Units in each hidden layer."""
     hidden_layers: int = Field(1, ge=1, le=10)
+    """Hidden layers of the encoder."""
     epochs: int = Field(10, ge=1)
     batch_size: int = Field(256, ge=1)
     learning_rate: float = Field(0.001, gt=0)
     jacobian_weight: float = Field(1e-4, ge=0)
+    """Weight of the contractive penalty, the squared norm of the encoder's Jacobian."""
     index: IndexRecipe = IndexRecipe()
 
     def open(self, folder: Path, num_tracks: int) -> Content:
-        return Content.open(self.kind, folder, (num_tracks, self.dim), self.index)
+        return _open(self, self.index, folder, (num_tracks, self.dim))
 
 
 class TransformerRecipe(Recipe):
@@ -74,8 +76,11 @@ class TransformerRecipe(Recipe):
 
     kind: Literal["transformer"] = "transformer"
     dim: int = Field(32, ge=1, le=1024)
+    """Dimensions of a token and of a track's vector."""
     layers: int = Field(2, ge=1, le=12)
+    """Encoder layers."""
     heads: int = Field(4, ge=1)
+    """Attention heads; must divide `dim`."""
     masked: float = Field(0.25, ge=0, lt=1)
     """Share of a track's features hidden from the encoder in training."""
     epochs: int = Field(10, ge=1)
@@ -92,4 +97,10 @@ class TransformerRecipe(Recipe):
         return self
 
     def open(self, folder: Path, num_tracks: int) -> Content:
-        return Content.open(self.kind, folder, (num_tracks, self.dim), self.index)
+        return _open(self, self.index, folder, (num_tracks, self.dim))
+
+
+def _open(recipe: Recipe, index: IndexRecipe, folder: Path, shape: tuple[int, int | None]) -> Content:
+    """`shape` (num_tracks, dim), None where any dim is right."""
+    vectors = open_vectors(folder, shape)
+    return Content(recipe, vectors, index.open(folder, vectors))

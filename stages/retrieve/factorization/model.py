@@ -18,19 +18,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 from scipy.special import expit
 
-from features.domain import Floats, Ints, Queries, Retrieved, SegueError
+from features.domain import Floats, Ints, SegueError
 from features.npy import load_array, save_array
-from stages.retrieve.index.protocol import Index
 from stages.retrieve.index.recipe import IndexRecipe
 from stages.retrieve.recipe import Recipe
-from stages.retrieve.vectors import open_vectors, save_vectors
+from stages.retrieve.source import VectorSource
+from stages.retrieve.vectors import open_vectors
 
 Doubles = npt.NDArray[np.float64]
 
@@ -42,8 +42,11 @@ CLOSE_ENOUGH = 1e-5
 class FactorizationRecipe(Recipe):
     """Size, weights and length of the training."""
 
+    old_names: ClassVar = {"dim": "factors"}
+
     kind: Literal["factorization"] = "factorization"
-    dim: int = Field(64, ge=1, le=4096)
+    factors: int = Field(64, ge=1, le=4096)
+    """Dimensions of the vectors."""
     epochs: int = Field(6, ge=1)
     batch_size: int = Field(256, ge=1)
     learning_rate: float = Field(0.005, gt=0)
@@ -62,8 +65,8 @@ class FactorizationRecipe(Recipe):
     index: IndexRecipe = IndexRecipe()
 
     def open(self, folder: Path, num_tracks: int) -> Factorization:
-        vectors = open_vectors(folder, (num_tracks, self.dim + 1))
-        return Factorization(self, vectors, Background.open(folder, num_tracks), self.index.open(folder, vectors))
+        vectors = open_vectors(folder, (num_tracks, self.factors + 1))
+        return Factorization(self, vectors, self.index.open(folder, vectors), Background.open(folder, num_tracks))
 
     def entry_weights(self, places: np.ndarray) -> Floats:
         """(n,) the weights, of mean 1 in a playlist, of the entries at `places` (n,), 0 for the first."""
@@ -113,34 +116,24 @@ class Background:
         return cls(tracks, load_array(folder / "background_shares.npy", dtype=np.float32, shape=tracks.shape))
 
 
-@dataclass(frozen=True)
-class Factorization:
+@dataclass(frozen=True, repr=False)
+class Factorization(VectorSource):
     """Trained: track factors with their bias as the last coordinate, and the background that queries are set against."""
 
     recipe: FactorizationRecipe
-    track_vectors: Floats
-    """(num_tracks, dim + 1)"""
     background: Background
-    index: Index
 
     @property
     def track_biases(self) -> Floats:
         """(num_tracks,) b of the model: how much each track is held, whoever holds it."""
         return self.track_vectors[:, -1]
 
-    def query_vectors(self, queries: Queries) -> Floats:
-        """(q, dim + 1) the factors of each query's seeds and a 1 for the track's bias; zeros without seeds.
-
-        The query's own bias is found too and left out: it is the same for every track.
-        """
-        vectors = np.zeros((len(queries), self.recipe.dim + 1), np.float32)
-        for i in np.flatnonzero(queries.seed_counts()).tolist():
-            vectors[i, :-1] = self.fold_in(queries.seeds_of(i))[:-1]
-            vectors[i, -1] = 1
-        return vectors
+    def query_vector(self, seeds: Ints) -> Doubles:
+        """The factors of a playlist of `seeds` and a 1 for the track's bias. The playlist's own bias is the same for every track."""
+        return np.append(self.fold_in(seeds)[:-1], 1)
 
     def fold_in(self, seeds: Ints) -> Doubles:
-        """(dim + 1,) the factors and the bias of a playlist that holds `seeds` (at least one)."""
+        """(factors + 1,) the factors and the bias of a playlist that holds `seeds` (at least one)."""
         others = ~np.isin(self.background.tracks, seeds)
         tracks = np.concatenate([seeds, self.background.tracks[others]])
         share = self.recipe.negative_weight / len(self.track_vectors)
@@ -148,14 +141,16 @@ class Factorization:
         targets = (np.arange(len(tracks)) < len(seeds)).astype(np.float64)
         return _logistic(self.track_vectors[tracks].astype(np.float64), targets, weights, self.recipe.regularization)
 
-    def retrieve(self, queries: Queries, n: int) -> Retrieved:
-        return self.index.search(self.query_vectors(queries), queries, n)
-
-    def save(self, folder: Path) -> dict[str, Any]:
-        save_vectors(folder, self.track_vectors)
+    def save_parts(self, folder: Path) -> None:
         self.background.save(folder)
-        said = {"kind": "factorization", "dimension": self.recipe.dim + 1, "bias_coordinate": self.recipe.dim, "metric": "inner product"}
-        return {**said, **self.index.save(folder)}
+
+    def facts(self) -> dict[str, Any]:
+        factors = self.recipe.factors
+        return {"kind": "factorization", "dimension": factors + 1, "bias_coordinate": factors, "metric": "inner product"}
+
+    @property
+    def dimensions(self) -> str:
+        return f"{self.recipe.factors} factors"
 
 
 def _logistic(vectors: Doubles, targets: Doubles, weights: Doubles, ridge: float) -> Doubles:

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 
 from features.domain import Ints
+from features.progress import Progress
 from stages import parallel
 from stages.epochs import TrainingState, epochs_left
-from stages.protocols import Report, require_finite
+from stages.protocols import require_finite
 from stages.resume import WarmStart
 from stages.retrieve.factorization.model import Background, Factorization, FactorizationRecipe
 from stages.retrieve.index.selection import with_chosen_index
@@ -24,13 +25,13 @@ ROW_SCALE = 0.05
 """Of the starting rows."""
 
 
-def fit_factorization(recipe: FactorizationRecipe, data: TrainingData, report: Report) -> Factorization:
+def fit_factorization(recipe: FactorizationRecipe, data: TrainingData, report: Progress) -> Factorization:
     trainer = Trainer(recipe, data)
     for epoch, random in epochs_left(data.past.left(recipe.epochs), data.seed, trainer.state(), data.past.steps):
         report("factorization", (epoch + 1) / recipe.epochs, {"loss": trainer.epoch(epoch, random)})
     vectors = require_finite("factorization track vectors", trainer.learned.tables["tracks"].numpy())
     background = Background.of(data.interactions.track_counts, recipe.background, data.seed)
-    trained = Factorization(recipe, vectors, background, recipe.index.build(vectors, data.tracks_in_playlists, data.seed))
+    trained = Factorization(recipe, vectors, recipe.index.build(vectors, data.tracks_in_playlists, data.seed), background)
     return with_chosen_index(trained, recipe.index, data)
 
 
@@ -46,7 +47,7 @@ class Trainer:
 
     def _start(self, seed: int, older: WarmStart | None) -> dict[str, torch.Tensor]:
         """Tracks that occur together near each other, playlists where their tracks are, and the biases that are best without factors."""
-        held, dim = self.interactions, self.recipe.dim
+        held, dim = self.interactions, self.recipe.factors
         odds = (held.track_counts + 0.1) * held.num_tracks / (self.recipe.negative_weight * max(len(held.tracks), 1))
         biases = torch.from_numpy(np.log(odds).astype(np.float32))
         tracks = torch.cat([starting_rows(held, dim, ROW_SCALE, seed), biases[:, None]], dim=1)
@@ -67,7 +68,7 @@ class Trainer:
 
     def _step(self, batch: np.ndarray, random: np.random.Generator) -> float:
         """All workers draw the same numbers; each then works on its own share of the batch. Returns the batch's summed loss."""
-        dim = self.recipe.dim
+        dim = self.recipe.factors
         kept = random.random((len(batch), dim), dtype=np.float32) >= self.recipe.dropout
         start, stop = parallel.shard(len(batch))
         held = [self.interactions.tracks_of(p) for p in batch[start:stop]]

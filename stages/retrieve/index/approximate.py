@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from annoy import AnnoyIndex
@@ -20,26 +20,28 @@ from annoy import AnnoyIndex
 from features.domain import Floats, Ints, Queries, Retrieved, SegueError
 from features.npy import save_array
 from stages.retrieve import topk
-from stages.retrieve.index.protocol import SavedIndex, asks, open_tracks
+from stages.retrieve.index.protocol import Kind, SavedIndex, asks, open_tracks
 
 FILE = "index.ann"
 LONE_NS, FOUND_NS, NODE_NS, NUMBER_NS = 100_000, 500, 70.0, 0.2
 """Nanoseconds a query, a track found, a node inspected, and a number of its vector: fitted, see `selection`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ApproximateIndex:
     """Trees over the lifted vectors; the plain ones score what the trees find."""
 
+    kind: ClassVar[Kind] = "annoy"
     forest: AnnoyIndex
     vectors: Floats
     """(num_tracks, dim) the source's own."""
     tracks: Ints
     """(m,) the track of each item of the forest."""
-    search_nodes: int
+    search_k: int
+    """Nodes inspected per search; -1 is trees x n."""
 
     @classmethod
-    def build(cls, vectors: Floats, tracks: Ints, trees: int, search_nodes: int, seed: int) -> Self:
+    def build(cls, vectors: Floats, tracks: Ints, n_trees: int, search_k: int, seed: int) -> Self:
         """Over the rows `tracks` (m,) of `vectors` (num_tracks, dim)."""
         rows = vectors[tracks]
         if not np.isfinite(rows).all():
@@ -48,33 +50,37 @@ class ApproximateIndex:
         forest.set_seed(seed)
         for row, vector in enumerate(lifted(rows)):
             forest.add_item(row, vector)
-        forest.build(trees, n_jobs=1)  # one job: the same seed gives the same trees
-        return cls(forest, vectors, tracks, search_nodes)
+        forest.build(n_trees, n_jobs=1)  # one job: the same seed gives the same trees
+        return cls(forest, vectors, tracks, search_k)
+
+    def __repr__(self) -> str:
+        trees = self.forest.get_n_trees()
+        return f"<ApproximateIndex: {len(self.tracks):,} tracks x {self.vectors.shape[1]} dimensions, {trees} trees>"
 
     def search(self, query_vectors: Floats, queries: Queries, n: int) -> Retrieved:
         result = topk.empty(len(queries), n)
         for i in np.flatnonzero(asks(query_vectors)).tolist():
             excluded = queries.excluded(i)
             lifted = np.append(query_vectors[i], np.float32(0))
-            found = self.forest.get_nns_by_vector(lifted, min(n + len(excluded), len(self.tracks)), self.search_nodes)
+            found = self.forest.get_nns_by_vector(lifted, min(n + len(excluded), len(self.tracks)), self.search_k)
             tracks = self.tracks[np.array(found, np.int64)]
             topk.put(result, i, tracks, self.vectors[tracks] @ query_vectors[i], excluded)
         return Retrieved(result.tracks, result.scores, query_vectors)
 
     def nodes(self, n: int) -> int:
         """Nodes inspected to find `n` tracks."""
-        return n * self.forest.get_n_trees() if self.search_nodes < 0 else self.search_nodes
+        return n * self.forest.get_n_trees() if self.search_k < 0 else self.search_k
 
     def save(self, folder: Path) -> dict[str, Any]:
         save_array(folder / "index_tracks.npy", self.tracks)
         with TemporaryDirectory(dir=folder) as scratch:  # Annoy's save maps the file it writes: write aside, then move
             self.forest.save(str(Path(scratch) / FILE))
             Path(scratch, FILE).rename(folder / FILE)
-        SavedIndex(kind="annoy", dim=self.vectors.shape[1], search_nodes=self.search_nodes).save(folder)
-        return {"index": "annoy", "trees": self.forest.get_n_trees(), "search_nodes": self.search_nodes}
+        SavedIndex(kind=self.kind, dim=self.vectors.shape[1], search_nodes=self.search_k).save(folder)
+        return {"index": "annoy", "trees": self.forest.get_n_trees(), "search_nodes": self.search_k}
 
     @classmethod
-    def open(cls, folder: Path, vectors: Floats, search_nodes: int) -> Self:
+    def open(cls, folder: Path, vectors: Floats, search_k: int) -> Self:
         """Over the `vectors` (num_tracks, dim) it was built over."""
         tracks = open_tracks(folder, len(vectors))
         forest = AnnoyIndex(vectors.shape[1] + 1, "angular")
@@ -84,7 +90,7 @@ class ApproximateIndex:
             raise SegueError(f"{folder / FILE}: expected an Annoy file of {len(tracks)} vectors, found {error}. Train again") from error
         if forest.get_n_items() != len(tracks):
             raise SegueError(f"{folder / FILE}: expected {len(tracks)} vectors, found {forest.get_n_items()}. Train again")
-        return cls(forest, vectors, tracks, search_nodes)
+        return cls(forest, vectors, tracks, search_k)
 
 
 def search_ns(nodes: int, n: int, dim: int) -> float:

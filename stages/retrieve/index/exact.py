@@ -15,14 +15,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from features.domain import Floats, Ints, Offsets, Queries, Retrieved
 from features.npy import load_array, read_only, save_array
+from features.ragged import offsets_of
 from stages.retrieve import search_kernels, topk
-from stages.retrieve.index.protocol import SavedIndex, asks, open_tracks
+from stages.retrieve.index.protocol import Kind, SavedIndex, asks, open_tracks
 from stages.retrieve.search_kernels import GROUP, ROWS, SAMPLE, Codes, Copy
 
 LARGEST = 127
@@ -37,10 +38,11 @@ LONE_NS, ROW_NS, HEAD_NS, TAIL_NS, PICKED_NS = 120_000, 1.0, 0.036, 0.17, 0.6
 """Nanoseconds a query, a row, and a number of a head, of a tail and of a vector: fitted, see `selection`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ExactIndex:
     """Vectors, and the coarse copy of some of them."""
 
+    kind: ClassVar[Kind] = "exact"
     vectors: Floats
     """(num_tracks, dim) the source's own."""
     tracks: Ints
@@ -71,6 +73,9 @@ class ExactIndex:
             _side_by_side(heads[block.start // ROWS :], of_heads)
         return cls(vectors, tracks, axes, heads, tails, sizes)
 
+    def __repr__(self) -> str:
+        return f"<ExactIndex: {len(self.tracks):,} tracks x {self.vectors.shape[1]} dimensions>"
+
     def search(self, query_vectors: Floats, queries: Queries, n: int) -> Retrieved:
         """The best `n` tracks of each row of `query_vectors` (q, dim) that its query does not exclude."""
         result = topk.empty(len(queries), n)
@@ -81,7 +86,7 @@ class ExactIndex:
 
     def _search(self, query_vectors: Floats, excluded: Sequence[Ints], n: int) -> tuple[Ints, Floats, Offsets]:
         """(q, n) the best tracks, (q, n) their scores, (q, 2) of how many rows the tail was read, and the vector."""
-        result, offsets = topk.empty(len(query_vectors), n), np.cumsum([0, *map(len, excluded)])
+        result, offsets = topk.empty(len(query_vectors), n), offsets_of([len(tracks) for tracks in excluded])
         asked = query_vectors, query_vectors @ self.axes, np.concatenate([NONE, *excluded]), offsets
         return result.tracks, result.scores, search_kernels.search(*self._searched, *asked, result.tracks, result.scores)
 
@@ -109,7 +114,7 @@ class ExactIndex:
         """All but the vectors, which the source saves."""
         for name in ("tracks", "axes", "heads", "tails", "sizes"):
             save_array(folder / f"index_{name}.npy", getattr(self, name))
-        SavedIndex(kind="exact", dim=self.vectors.shape[1]).save(folder)
+        SavedIndex(kind=self.kind, dim=self.vectors.shape[1]).save(folder)
         return {"index": "exact"}
 
     @classmethod

@@ -23,6 +23,9 @@ Kind = Literal["exact", "annoy"]
 class Index(Protocol):
     """Finds the largest inner products with a query vector; cosines where the track vectors have length 1."""
 
+    @property
+    def kind(self) -> Kind: ...
+
     def search(self, query_vectors: Floats, queries: Queries, n: int) -> Retrieved:
         """The best `n` tracks for each row of `query_vectors` (q, dim), none that its query excludes.
 

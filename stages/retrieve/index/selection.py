@@ -24,7 +24,7 @@ from features.interactions import Interactions
 from stages import parallel
 from stages.retrieve.index.approximate import ApproximateIndex, search_ns
 from stages.retrieve.index.exact import ExactIndex
-from stages.retrieve.index.protocol import Index, asks
+from stages.retrieve.index.protocol import Index, Kind, asks
 from stages.retrieve.index.recipe import IndexRecipe
 from stages.training_data import TrainingData
 
@@ -45,13 +45,13 @@ class Trial:
     """By counted work, median over lone queries; this decides."""
     latency_ms: float
     """By the clock, likewise; this is told."""
-    trees: int = 0
-    search_nodes: int = 0
+    n_trees: int = 0
+    search_k: int = 0
 
     def told(self) -> dict[str, Any]:
         # coarsely: a matrix product of other threads may put one more row within reach, and the version hashes this
         rounded = {"recall": round(self.recall, 4), "estimated_ms": round(self.estimated_ms, 2), "latency_ms": round(self.latency_ms, 3)}
-        work = {"trees": self.trees, "search_nodes": self.search_nodes} if self.trees else {}
+        work = {"trees": self.n_trees, "search_nodes": self.search_k} if self.n_trees else {}
         return {"index": self.index, **work, **rounded}
 
 
@@ -61,6 +61,10 @@ class Chosen:
 
     index: Index
     figures: Mapping[str, Any]
+
+    @property
+    def kind(self) -> Kind:
+        return self.index.kind
 
     def search(self, query_vectors: Floats, queries: Queries, n: int) -> Retrieved:
         return self.index.search(query_vectors, queries, n)
@@ -137,7 +141,7 @@ def _fastest(built: ExactIndex, exact: Trial, recipe: IndexRecipe, bench: _Bench
         return _chosen(built, exact, tried, reason)
     forest = approximate_twin(built, recipe, seed, ladder[0])
     for nodes in ladder:
-        index = replace(forest, search_nodes=nodes)
+        index = replace(forest, search_k=nodes)
         tried.append(bench.annoy(index))
         if tried[-1].recall >= recipe.recall:
             return _chosen(index, tried[-1], tried, f"least work with a recall of {recipe.recall}")
@@ -145,7 +149,7 @@ def _fastest(built: ExactIndex, exact: Trial, recipe: IndexRecipe, bench: _Bench
 
 
 def approximate_twin(exact: ExactIndex, recipe: IndexRecipe, seed: int, nodes: int) -> ApproximateIndex:
-    return ApproximateIndex.build(exact.vectors, exact.tracks, recipe.trees, nodes, seed)
+    return ApproximateIndex.build(exact.vectors, exact.tracks, recipe.n_trees, nodes, seed)
 
 
 def _chosen(index: Index, trial: Trial, tried: list[Trial], reason: str) -> Chosen:

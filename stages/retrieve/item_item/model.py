@@ -14,8 +14,8 @@ import scipy.sparse as sp
 from pydantic import Field
 
 from features.domain import Queries, Retrieved
-from stages.protocols import NoSpace
 from stages.retrieve.recipe import Recipe
+from stages.retrieve.source import WithoutVectors
 from stages.retrieve.sparse import open_sparse, save_sparse
 from stages.retrieve.sparse_sums import each_seed_once, top_of_sums
 
@@ -25,6 +25,7 @@ class GraphRecipe(Recipe):
 
     kind: Literal["graph"] = "graph"
     neighbours: int = Field(300, ge=1)
+    """Similar tracks that are stored for each track."""
     playlist_exponent: float = Field(1.0, ge=0)
     """p: how much less a playlist says the longer it is."""
     seed_exponent: float = Field(0.6, ge=0)
@@ -43,7 +44,9 @@ class SlimRecipe(Recipe):
 
     kind: Literal["slim"] = "slim"
     neighbours: int = Field(100, ge=1)
+    """Similar tracks that each track is regressed on."""
     ridge: float = Field(20.0, gt=0)
+    """Regularisation of the regression."""
     shrinkage: float = Field(0.5, ge=0)
     """Ridge in proportion to the playlists that hold the neighbour, the same as dropping it out of that share of them."""
     least_playlists: int = Field(3, ge=1)
@@ -57,8 +60,8 @@ class SlimRecipe(Recipe):
         return Items.open(self.kind, folder, num_tracks)
 
 
-@dataclass(frozen=True)
-class Items(NoSpace):
+@dataclass(frozen=True, repr=False)
+class Items(WithoutVectors):
     """Trained: every track's weights for others."""
 
     model: str
@@ -70,7 +73,11 @@ class Items(NoSpace):
     def open(cls, model: str, folder: Path, num_tracks: int) -> Items:
         return cls(model, open_sparse(folder, "weights", num_tracks))
 
-    def retrieve(self, queries: Queries, n: int) -> Retrieved:
+    @property
+    def size(self) -> str:
+        return f"{self.weights.shape[0]:,} tracks, {self.weights.nnz:,} weights by {self.model}"
+
+    def retrieve_batch(self, queries: Queries, n: int) -> Retrieved:
         return top_of_sums(self.weights, each_seed_once(queries), queries, n)
 
     def save(self, folder: Path) -> dict[str, Any]:

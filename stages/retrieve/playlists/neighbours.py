@@ -13,9 +13,10 @@ from typing import Any, Literal
 from pydantic import Field
 
 from features.domain import Queries, Retrieved
-from stages.protocols import NoSpace, Report
+from features.progress import Progress
 from stages.retrieve.playlists.voting import Voters
 from stages.retrieve.recipe import Recipe
+from stages.retrieve.source import WithoutVectors
 from stages.retrieve.sparse_sums import each_seed_once
 from stages.training_data import TrainingData
 
@@ -25,25 +26,31 @@ class NeighboursRecipe(Recipe):
 
     kind: Literal["neighbours"] = "neighbours"
     neighbours: int = Field(300, ge=1)
+    """Similar playlists that vote."""
     sharpness: float = Field(1.5, gt=0)
+    """Power of the similarity in a vote: the larger, the more the nearest playlists count."""
 
     def open(self, folder: Path, num_tracks: int) -> Neighbours:
         return Neighbours(Voters.open(folder, num_tracks, num_tracks, self.neighbours, self.sharpness))
 
 
-def fit_neighbours(recipe: NeighboursRecipe, data: TrainingData, report: Report) -> Neighbours:
+def fit_neighbours(recipe: NeighboursRecipe, data: TrainingData, report: Progress) -> Neighbours:
     holds = data.interactions.holds
     report("neighbours", 1.0, {})
     return Neighbours(Voters.of(holds, holds, recipe.neighbours, recipe.sharpness))
 
 
-@dataclass(frozen=True)
-class Neighbours(NoSpace):
+@dataclass(frozen=True, repr=False)
+class Neighbours(WithoutVectors):
     """Trained: the playlists, found by the tracks they hold."""
 
     voters: Voters
 
-    def retrieve(self, queries: Queries, n: int) -> Retrieved:
+    @property
+    def size(self) -> str:
+        return f"{self.voters.holds.shape[0]:,} playlists x {self.voters.holds.shape[1]:,} tracks"
+
+    def retrieve_batch(self, queries: Queries, n: int) -> Retrieved:
         return self.voters.elect(each_seed_once(queries), queries, n)
 
     def save(self, folder: Path) -> dict[str, Any]:

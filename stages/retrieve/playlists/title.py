@@ -22,9 +22,11 @@ import scipy.sparse as sp
 from pydantic import Field
 
 from features.domain import Queries, Retrieved
-from stages.protocols import NoSpace, Report
+from features.progress import Progress
+from features.ragged import offsets_of
 from stages.retrieve.playlists.voting import Voters
 from stages.retrieve.recipe import Recipe
+from stages.retrieve.source import WithoutVectors
 from stages.retrieve.sparse import largest_by_group
 from stages.retrieve.sparse_sums import rows_of
 from stages.training_data import TrainingData
@@ -40,18 +42,22 @@ class TitleRecipe(Recipe):
 
     kind: Literal["title"] = "title"
     shortest: int = Field(2, ge=1)
+    """Characters of the shortest n-grams of a title."""
     longest: int = Field(4, ge=1, le=10)
+    """Characters of the longest n-grams of a title."""
     neighbours: int = Field(400, ge=1)
+    """Playlists with a similar title that vote."""
     sharpness: float = Field(1.0, gt=0)
+    """Power of the similarity in a vote: the larger, the more the nearest titles count."""
     tracks_of_artist: int = Field(30, ge=0)
-    """An artist's name counts as the title of a playlist of so many of the artist's most held tracks; 0 leaves artists out."""
+    """An artist's name counts as the title of a playlist of so many of the artist's most popular tracks; 0 leaves artists out."""
     least_entries_of_artist: int = Field(20, ge=1)
     """Artists whose so many tracks have fewer entries than this are left out."""
 
     def grams(self, titles: Sequence[str]) -> sp.csr_matrix:
         """(titles, BUCKETS) log-damped counts of each title's n-grams."""
         rows = [Counter(self._buckets(normalise(title))) for title in titles]
-        indptr = np.concatenate([[0], np.cumsum([len(row) for row in rows], dtype=np.int64)])
+        indptr = offsets_of([len(row) for row in rows])
         columns = np.array([bucket for row in rows for bucket in row], np.int32)
         counts = np.array([count for row in rows for count in row.values()], np.float32)
         return sp.csr_matrix((1 + np.log(counts), columns, indptr), shape=(len(rows), BUCKETS))
@@ -79,7 +85,7 @@ def normalise(title: str) -> str:
     )
 
 
-def fit_title(recipe: TitleRecipe, data: TrainingData, report: Report) -> Title:
+def fit_title(recipe: TitleRecipe, data: TrainingData, report: Progress) -> Title:
     titles, holds = _titled(recipe, data)
     report("title", 1.0, {})
     return Title(recipe, Voters.of(holds, recipe.grams(titles), recipe.neighbours, recipe.sharpness))
@@ -95,14 +101,18 @@ def _titled(recipe: TitleRecipe, data: TrainingData) -> tuple[list[str], sp.csr_
     return [*held.titles, *(catalog.artist_names[artist] for artist in often.tolist())], holds
 
 
-@dataclass(frozen=True)
-class Title(NoSpace):
+@dataclass(frozen=True, repr=False)
+class Title(WithoutVectors):
     """Trained: the playlists, and the artists as playlists, found by the n-grams of their titles."""
 
     recipe: TitleRecipe
     voters: Voters
 
-    def retrieve(self, queries: Queries, n: int) -> Retrieved:
+    @property
+    def size(self) -> str:
+        return f"{self.voters.holds.shape[0]:,} titles x {self.voters.holds.shape[1]:,} tracks"
+
+    def retrieve_batch(self, queries: Queries, n: int) -> Retrieved:
         return self.voters.elect(rows_of(self.recipe.grams(queries.titles)), queries, n)
 
     def save(self, folder: Path) -> dict[str, Any]:

@@ -16,12 +16,10 @@ import scipy.sparse as sp
 
 from features.domain import Floats, Ints, Queries, Retrieved
 from features.npy import load_array, save_array
+from features.unit_length import unit
 from stages.retrieve import topk
 from stages.retrieve.sparse import open_sparse, save_sparse, unit_rows
 from stages.retrieve.sparse_sums import Weighted, room_for, summed, top_of_sums
-
-TINY = 1e-30
-"""Shorter than any weights but those that are all 0."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +50,7 @@ class Voters:
 
     def _votes(self, keys: Ints, counts: Floats, room: Floats) -> Weighted:
         """The playlists nearest to a query that has each of `keys` (k,) `counts` (k,) times, and what their votes count."""
-        weights = counts * self.idf[keys]
-        weights /= max(float(np.linalg.norm(weights)), TINY)
+        weights = unit(counts * self.idf[keys])
         playlists, similarities = topk.best(*summed(self.postings, keys, weights, room), self.neighbours)
         return playlists, similarities**self.sharpness
 

@@ -36,6 +36,7 @@ def test_an_installation_without_benchmarks_says_so(segue: Segue, monkeypatch: p
     assert f"expected benchmarks in {tmp_path / 'benchmarks'}, found none" in err
 
 
+@pytest.mark.slow
 def test_its_arguments_its_folder_and_its_exit_code_are_the_callers(segue: Segue, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     Path("benchmarks").mkdir()

@@ -80,11 +80,11 @@ def test_what_the_machine_refuses_is_one_line(
 
 SMALL = """
 sources:
-  als: {dim: 8, sweeps: 2}
+  als: {factors: 8, iterations: 2}
   autoencoder: null
   content: {kind: contractive, dim: 4, epochs: 1}
 examples: {playlists: 60, misses: 40}
-ranker: {trees: 5, leaves: 7, least_examples_per_leaf: 5}
+ranker: {num_iterations: 5, num_leaves: 7, min_data_in_leaf: 5}
 """
 
 
@@ -94,6 +94,7 @@ def small(tmp_path: Path) -> Path:
     return tmp_path / "small.yaml"
 
 
+@pytest.mark.slow
 def test_train_evaluate_recommend(segue: Segue, world: Path, small: Path, tmp_path: Path) -> None:
     artifact, submission, report = tmp_path / "artifact", tmp_path / "s.csv", tmp_path / "report.json"
     code, out, err = segue("train", world / "dataset", "--out", artifact, "--config", small, "--workers", 0)

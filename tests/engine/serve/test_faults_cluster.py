@@ -25,6 +25,8 @@ from tests.engine import hostile
 from tests.engine.load import asking, replicas
 from tests.engine.serve.test_serve_cluster import _free_port
 
+pytestmark = pytest.mark.cluster
+
 BODY = {"title": "road trip", "k": 10}
 DEPLOYMENTS = ("als", "sources", "ranker", "gateway", "release")
 

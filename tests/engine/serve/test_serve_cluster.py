@@ -17,6 +17,8 @@ from engine.model import Model
 from engine.serve.app import ServeArgs, build_app, running_service
 from features.domain import Queries
 
+pytestmark = pytest.mark.cluster
+
 FUSED = "/fused"
 
 

@@ -16,9 +16,9 @@ from tests import worlds
 
 BASE = Config(
     sources=SourcesConfig(
-        only=("als", "artist", "album", "title", "content"), als=AlsRecipe(dim=8, sweeps=3, confidence=10, regularization=1e4)
+        only=("als", "artist", "album", "title", "content"), als=AlsRecipe(factors=8, iterations=3, alpha=10, regularization=1e4)
     ),
-    alternatives={"als": ({"regularization": 0.01}, {"regularization": 0.011}, {"dim": 10})},
+    alternatives={"als": ({"regularization": 0.01}, {"regularization": 0.011}, {"factors": 10})},
     trials=TrialsConfig(playlists=20, worth=0.05),
 )
 
@@ -40,7 +40,7 @@ def test_an_alternative_is_taken_while_it_pays() -> None:
     tried = settled.reasons["tried"]["als"]
     assert [one["regularization"] for one in tried] == [1e4, 0.01, 0.011]  # the last of them brings nothing, so a fourth is not tried
     assert tried[1]["ndcg@500"] > 1.05 * tried[0]["ndcg@500"]
-    assert settled.config.sources.als == AlsRecipe(dim=8, sweeps=3, confidence=10, regularization=0.01)
+    assert settled.config.sources.als == AlsRecipe(factors=8, iterations=3, alpha=10, regularization=0.01)
     assert not settled.config.alternatives
     assert autoconfigure(dataset(), BASE).reasons == settled.reasons
 
@@ -101,9 +101,9 @@ def test_a_sample_keeps_whole_playlists_in_order() -> None:
 @pytest.mark.parametrize(
     ("alternatives", "message"),
     [
-        ({"alz": ({"dim": 8},)}, "expected names among als, .* found alz"),
-        ({"als": ({"dims": 8},)}, "dims"),
-        ({"als": ({"dim": 0},)}, "dim"),
+        ({"alz": ({"factors": 8},)}, "expected names among als, .* found alz"),
+        ({"als": ({"factor": 8},)}, "factor"),
+        ({"als": ({"factors": 0},)}, "factors"),
     ],
 )
 def test_alternatives_of_no_source_or_no_setting_are_refused(alternatives: dict[str, tuple[dict[str, int], ...]], message: str) -> None:

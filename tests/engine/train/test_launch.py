@@ -36,8 +36,8 @@ from engine.train.warm_start import PreviousModel
 from features.dataset import Dataset
 from features.domain import Queries, Query, SegueError
 from features.manifest import read_manifest
+from features.progress import silent
 from stages import parallel
-from stages.protocols import silent
 from stages.rank.lambdamart import LambdaMart, LambdaMartRecipe
 from stages.retrieve.als.model import AlsRecipe
 from tests.engine.training import CONFIG, DIVERGED, DIVERGES, Heard, make_dataset, ranker_text
@@ -110,7 +110,7 @@ WITHOUT_RAY = """
 import sys
 from pathlib import Path
 from engine.train.launch import train
-from stages.protocols import silent
+from features.progress import silent
 from tests.engine.training import CONFIG
 
 train(Path(sys.argv[1]), Path(sys.argv[2]), CONFIG, workers=0, report=silent, threads=1)

@@ -20,8 +20,9 @@ from features.dataset import Dataset
 from features.domain import NO_TRACK, Queries
 from features.interactions import Interactions
 from features.pairs import Facts
+from features.progress import Progress, silent
 from features.split import Split
-from stages.protocols import Report, Retriever, silent
+from stages.protocols import Retriever
 from stages.rank.examples import Examples
 from stages.retrieve.recipe import Recipe
 from stages.training_data import TrainingData
@@ -56,7 +57,7 @@ class Spy:
     recipe: Recipe
     seen: Seen
 
-    def fit(self, visible: TrainingData, report: Report = silent) -> Retriever:
+    def fit(self, visible: TrainingData, report: Progress = silent) -> Retriever:
         self.seen.note(self.name, visible.interactions)
         return self.recipe.fit(visible, report)
 

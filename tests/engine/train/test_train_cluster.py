@@ -27,6 +27,8 @@ from features.domain import Queries, SegueError
 from stages.retrieve.als.model import AlsRecipe
 from tests.engine.training import CONFIG, DIVERGED, DIVERGES, Heard, make_dataset, ranker_text
 
+pytestmark = pytest.mark.cluster
+
 Trained = tuple[Manifest, Path, Heard]
 ROOT = Path(__file__).parents[3]
 TOO_LONG_S = 280
@@ -146,7 +148,7 @@ def test_more_workers_than_cpus_is_one_line(ray_cluster: ModuleType, dataset: Pa
         train(dataset, tmp_path / "artifact", CONFIG, workers=99, report=Heard())
 
 
-LONG = CONFIG.model_copy(update={"sources": SourcesConfig(als=AlsRecipe(dim=32, sweeps=300), only=("als",)), "alternatives": {}})
+LONG = CONFIG.model_copy(update={"sources": SourcesConfig(als=AlsRecipe(factors=32, iterations=300), only=("als",)), "alternatives": {}})
 """Sweeps enough that one is under way when the news of another arrives."""
 
 

@@ -14,7 +14,7 @@ from tests.contracts import Planted, RankerContract
 from tests.stages.rank import worker
 from tests.steps import CutOffError, Remembered
 
-SMALL = LambdaMartRecipe(trees=12, leaves=5, least_examples_per_leaf=10, learning_rate=0.2, kept_every=5)
+SMALL = LambdaMartRecipe(num_iterations=12, num_leaves=5, min_data_in_leaf=10, learning_rate=0.2, checkpoint_every=5)
 
 
 def examples(planted: Planted) -> Examples:
@@ -154,7 +154,7 @@ def test_what_is_kept_is_the_beginning_of_the_model(ranker: LambdaMart) -> None:
 def test_trees_that_grew_some_at_a_time_are_one_model(ranker: LambdaMart) -> None:
     asked = Planted.of(5, seed=1).features
     assert ranker.booster.num_trees() == 12
-    assert ranker.booster.feature_importance("split").sum() == ranker.text.count("split_gain=") * (SMALL.leaves - 1)
+    assert ranker.booster.feature_importance("split").sum() == ranker.text.count("split_gain=") * (SMALL.num_leaves - 1)
     predicted = ranker.booster.predict(asked)
     np.testing.assert_array_equal(ranker.score(asked), predicted.astype(np.float32))
     explained = ranker.booster.predict(asked, pred_contrib=True)
@@ -166,7 +166,7 @@ def test_each_time_rows_and_features_are_drawn_anew() -> None:
     random = np.random.default_rng(0)
     features, names = random.normal(size=(2_000, 6)).astype(np.float32), tuple("abcdef")
     noise = Examples(features, random.integers(0, 2, 2_000).astype(np.int32), np.full(100, 20, np.int32), names)
-    recipe = SMALL.model_copy(update={"learning_rate": 1e-9, "kept_every": 1, "trees": 4})
+    recipe = SMALL.model_copy(update={"learning_rate": 1e-9, "checkpoint_every": 1, "num_iterations": 4})
     trees = recipe.fit(noise, seed=1, threads=1).text.partition("\nend of trees")[0].split("\nTree=")[1:]
     assert len({body[body.index("split_feature=") : body.index("left_child=")] for body in trees}) == 4
 
@@ -178,6 +178,7 @@ def test_where_there_is_nothing_to_split_on_trees_are_leaves() -> None:
     assert not ranker.score(alike.features).any()
 
 
+@pytest.mark.slow
 def test_two_processes_grow_the_same_trees_and_go_on_together(tmp_path: Path) -> None:
     def texts(*cut_off_after: int) -> list[str]:
         folder = tmp_path / str(len(cut_off_after))

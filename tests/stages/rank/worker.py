@@ -19,7 +19,7 @@ from tests.side_by_side import run_side_by_side
 from tests.steps import CutOffError, Remembered
 
 WORKERS = 2
-RECIPE = LambdaMartRecipe(trees=12, leaves=5, least_examples_per_leaf=10, learning_rate=0.2, kept_every=5)
+RECIPE = LambdaMartRecipe(num_iterations=12, num_leaves=5, min_data_in_leaf=10, learning_rate=0.2, checkpoint_every=5)
 
 
 def main(rank: int, ports: list[int], folder: Path, cut_off_after: int) -> None:

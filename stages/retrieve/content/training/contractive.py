@@ -14,9 +14,9 @@ from itertools import pairwise
 import torch
 
 from features.domain import Floats
+from features.progress import Progress, silent
 from stages import parallel
 from stages.epochs import TrainingState, epochs_left
-from stages.protocols import Report, silent
 from stages.resume import NO_CHECKPOINTS, CheckpointStore
 from stages.retrieve.content.model import Content
 from stages.retrieve.content.recipes import ContractiveRecipe
@@ -24,11 +24,11 @@ from stages.retrieve.content.training.embeddings import content_source, silent_s
 from stages.training_data import TrainingData
 
 
-def fit_contractive(recipe: ContractiveRecipe, data: TrainingData, report: Report) -> Content:
+def fit_contractive(recipe: ContractiveRecipe, data: TrainingData, report: Progress) -> Content:
     return content_source(recipe, _hidden_units(recipe, data, report), data) if data.content.shape[1] else silent_source(recipe, data)
 
 
-def _hidden_units(recipe: ContractiveRecipe, data: TrainingData, report: Report) -> Floats:
+def _hidden_units(recipe: ContractiveRecipe, data: TrainingData, report: Progress) -> Floats:
     """(num_tracks, dim) of the trained network."""
     inputs = to_unit_range(data.content)
     model = train(recipe, inputs, data.seed, report, data.past.steps)
@@ -38,7 +38,7 @@ def _hidden_units(recipe: ContractiveRecipe, data: TrainingData, report: Report)
 
 
 def train(
-    recipe: ContractiveRecipe, inputs: torch.Tensor, seed: int, report: Report = silent, steps: CheckpointStore = NO_CHECKPOINTS
+    recipe: ContractiveRecipe, inputs: torch.Tensor, seed: int, report: Progress = silent, steps: CheckpointStore = NO_CHECKPOINTS
 ) -> ContractiveAutoencoder:
     """`inputs` (num_tracks, num_features) in 0...1; reports the mean loss of each epoch, the penalty included."""
     torch.manual_seed(seed)

@@ -15,7 +15,8 @@ import numpy as np
 
 from features.content import group_of
 from features.domain import Floats
-from stages.protocols import Report, require_finite
+from features.progress import Progress
+from stages.protocols import require_finite
 from stages.retrieve.content.model import Content
 from stages.retrieve.content.recipes import CosineRecipe
 from stages.retrieve.content.training.embeddings import FAINT, content_source
@@ -25,7 +26,7 @@ NEGLIGIBLE = 1e-4
 """A direction in which a group varies less than this share of its most varied one is not scaled up to the size of the others."""
 
 
-def fit_cosine(recipe: CosineRecipe, data: TrainingData, report: Report) -> Content:
+def fit_cosine(recipe: CosineRecipe, data: TrainingData, report: Progress) -> Content:
     blocks = [_block(recipe, data.content[:, columns], group) for group, columns in _groups(data)]
     # one column of zeros, so that there are vectors where nothing is known
     weighted = np.concatenate([np.zeros((data.num_tracks, 1), np.float32), *blocks], axis=1)

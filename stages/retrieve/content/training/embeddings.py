@@ -22,7 +22,7 @@ def content_source(recipe: CosineRecipe | ContractiveRecipe | TransformerRecipe,
     """`embedded` (num_tracks, dim) as the model gives it; SegueError where it is not finite."""
     vectors = unit_rows_about_the_mean(require_finite("content vectors", embedded))
     known = np.flatnonzero(vectors.any(axis=1)).astype(np.int32)
-    return with_chosen_index(Content(recipe.kind, vectors, recipe.index.build(vectors, known, data.seed)), recipe.index, data)
+    return with_chosen_index(Content(recipe, vectors, recipe.index.build(vectors, known, data.seed)), recipe.index, data)
 
 
 def silent_source(recipe: ContractiveRecipe | TransformerRecipe, data: TrainingData) -> Content:

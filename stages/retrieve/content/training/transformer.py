@@ -19,9 +19,9 @@ import torch
 
 from features.content import feature_of
 from features.domain import Floats, Ints
+from features.progress import Progress, silent
 from stages import parallel
 from stages.epochs import TrainingState, epochs_left
-from stages.protocols import Report, silent
 from stages.resume import NO_CHECKPOINTS, CheckpointStore
 from stages.retrieve.content.model import Content
 from stages.retrieve.content.recipes import TransformerRecipe
@@ -32,11 +32,11 @@ ENCODED_AT_ONCE = 2_048
 """Tracks encoded in one go: what bounds the memory."""
 
 
-def fit_transformer(recipe: TransformerRecipe, data: TrainingData, report: Report) -> Content:
+def fit_transformer(recipe: TransformerRecipe, data: TrainingData, report: Progress) -> Content:
     return content_source(recipe, _embedded(recipe, data, report), data) if data.content.shape[1] else silent_source(recipe, data)
 
 
-def _embedded(recipe: TransformerRecipe, data: TrainingData, report: Report) -> Floats:
+def _embedded(recipe: TransformerRecipe, data: TrainingData, report: Progress) -> Floats:
     """(num_tracks, dim) by the trained network."""
     features = _features(data)
     inputs = torch.from_numpy(_to_unit_variance(data.content, features))
@@ -50,7 +50,7 @@ def train(
     inputs: torch.Tensor,
     features: Ints,
     seed: int,
-    report: Report = silent,
+    report: Progress = silent,
     steps: CheckpointStore = NO_CHECKPOINTS,
 ) -> FeatureTransformer:
     """`inputs` (num_tracks, num_columns), `features` (num_columns,) the feature of each; reports each epoch's mean loss."""

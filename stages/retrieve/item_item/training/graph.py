@@ -19,8 +19,8 @@ import numpy as np
 import scipy.sparse as sp
 
 from features.interactions import Interactions, evenly_thinned
+from features.progress import Progress
 from stages import parallel
-from stages.protocols import Report
 from stages.retrieve.item_item.model import GraphRecipe, Items
 from stages.retrieve.item_item.training.gather import gather_items
 from stages.retrieve.sparse import keep_largest
@@ -30,7 +30,7 @@ BLOCK_STEPS = 20_000_000
 """Steps through the graph computed at once; bounds the working memory."""
 
 
-def fit_graph(recipe: GraphRecipe, data: TrainingData, report: Report) -> Items:
+def fit_graph(recipe: GraphRecipe, data: TrainingData, report: Progress) -> Items:
     held = data.interactions
     start, stop = parallel.shard(data.num_tracks)
     seeds, tracks = _steps(recipe, held)

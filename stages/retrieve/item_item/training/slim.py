@@ -22,8 +22,8 @@ import torch
 
 from features.domain import Floats, Ints
 from features.interactions import Interactions
+from features.progress import Progress
 from stages import parallel
-from stages.protocols import Report
 from stages.retrieve.item_item.model import Items, SlimRecipe
 from stages.retrieve.item_item.training.gather import Entries, gather_items
 from stages.retrieve.sparse import keep_largest
@@ -33,7 +33,7 @@ BLOCK = 256
 """Tracks solved for at once."""
 
 
-def fit_slim(recipe: SlimRecipe, data: TrainingData, report: Report) -> Items:
+def fit_slim(recipe: SlimRecipe, data: TrainingData, report: Progress) -> Items:
     held = data.interactions.sampled(recipe.most_entries, data.seed)
     tracks = _tracks(recipe, held)
     x = held.holds[:, tracks]

@@ -27,22 +27,22 @@ PLAYED = st.lists(st.dictionaries(st.integers(0, NUM_TRACKS - 1), st.integers(1,
 
 
 class TestAls(RetrieverContract):
-    recipe = AlsRecipe(dim=8, sweeps=5, confidence=10)
+    recipe = AlsRecipe(factors=8, iterations=5, alpha=10)
     has_vectors = True
 
 
 class TestAlsWithTrees(RetrieverContract):
-    recipe = AlsRecipe(dim=8, sweeps=5, confidence=10, index=IndexRecipe(kind="annoy", trees=20, search_nodes=10_000))
+    recipe = AlsRecipe(factors=8, iterations=5, alpha=10, index=IndexRecipe(kind="annoy", n_trees=20, search_k=10_000))
     has_vectors = True
 
 
 class TestAlsWithBiases(RetrieverContract):
-    recipe = AlsRecipe(dim=8, sweeps=5, confidence=10, biases=True)
+    recipe = AlsRecipe(factors=8, iterations=5, alpha=10, biases=True)
     has_vectors = True
 
 
 class TestAlsWithHalfLife(RetrieverContract):
-    recipe = AlsRecipe(dim=8, sweeps=5, confidence=10, half_life=30)
+    recipe = AlsRecipe(factors=8, iterations=5, alpha=10, half_life=30)
     has_vectors = True
 
 
@@ -57,7 +57,7 @@ def factors(rows: int, dim: int, seed: int) -> torch.Tensor:
 
 def improve(plays: sp.csr_matrix, recipe: AlsRecipe, rows: torch.Tensor, columns: torch.Tensor, fixed: int | None = None) -> float:
     """One half sweep over `rows`, in place; returns the loss without the columns' regularisation."""
-    axes, gram = als_training.principal_axes(columns.T @ columns, recipe.dim)
+    axes, gram = als_training.principal_axes(columns.T @ columns, recipe.factors)
     turned = rows @ axes
     loss = als_training.Side.of(plays, np.array([0, len(rows)]), recipe, fixed).solve(turned, columns @ axes, gram, recipe)
     rows.copy_(turned @ axes.T)
@@ -77,8 +77,8 @@ def test_fold_in_is_the_least_squares_solution(
     seeds: list[int], dim: int, confidence: float, regularization: float, exponent: float, seed: int
 ) -> None:
     vectors = factors(NUM_TRACKS, dim, seed).numpy()
-    recipe = AlsRecipe(dim=dim, confidence=confidence, regularization=regularization, frequency_exponent=exponent)
-    source = Als(recipe, vectors, vectors.T @ vectors, IndexRecipe().build(vectors, np.arange(NUM_TRACKS, dtype=np.int32), 0))
+    recipe = AlsRecipe(factors=dim, alpha=confidence, regularization=regularization, frequency_exponent=exponent)
+    source = Als(recipe, vectors, IndexRecipe().build(vectors, np.arange(NUM_TRACKS, dtype=np.int32), 0), vectors.T @ vectors)
     weight = oracles.als_weight(len(seeds), NUM_TRACKS, confidence, regularization, exponent)
     expected = oracles.als_row(dict.fromkeys(seeds, 1.0), vectors, confidence, weight)
     np.testing.assert_allclose(source.query_vectors(worlds.queries(worlds.query(*seeds)))[0], expected, rtol=5e-3, atol=5e-4)
@@ -87,7 +87,7 @@ def test_fold_in_is_the_least_squares_solution(
 @QUICK
 @given(played=PLAYED, dim=st.integers(1, 4), seed=st.integers(0, 99), exponent=st.sampled_from([0.0, 0.5, 1.0]))
 def test_enough_conjugate_gradient_steps_solve_every_row(played: list[dict[int, int]], dim: int, seed: int, exponent: float) -> None:
-    recipe = AlsRecipe(dim=dim, confidence=3.0, regularization=0.1, frequency_exponent=exponent, cg_steps=3 * dim)
+    recipe = AlsRecipe(factors=dim, alpha=3.0, regularization=0.1, frequency_exponent=exponent, cg_steps=3 * dim)
     rows, columns = factors(len(played), dim, seed), factors(NUM_TRACKS, dim, seed + 1)
     improve(held_of(played).matrix, recipe, rows, columns)
     for row, held in zip(rows.numpy(), played, strict=True):
@@ -100,12 +100,12 @@ def test_enough_conjugate_gradient_steps_solve_every_row(played: list[dict[int, 
 @given(played=PLAYED, dim=st.integers(1, 4), seed=st.integers(0, 99))
 def test_biases_are_solved_for_and_their_counterparts_stay_1(played: list[dict[int, int]], dim: int, seed: int) -> None:
     """A row's factors and bias are the ridge regression of 1 - the other side's bias on (its factors, 1)."""
-    recipe = AlsRecipe(dim=dim, confidence=3.0, regularization=0.1, cg_steps=3 * dim + 3, biases=True)
+    recipe = AlsRecipe(factors=dim, alpha=3.0, regularization=0.1, cg_steps=3 * dim + 3, biases=True)
     rows, columns = factors(len(played), dim + 2, seed), factors(NUM_TRACKS, dim + 2, seed + 1)
     rows[:, dim], columns[:, dim + 1] = 1, 1
     improve(held_of(played).matrix, recipe, rows, columns, recipe.fixed_of_playlists)
     others, biases = np.delete(columns.numpy(), dim, axis=1), columns.numpy()[:, dim]
-    source = Als(recipe, columns.numpy(), columns.numpy().T @ columns.numpy(), None)  # type: ignore[arg-type]
+    source = Als(recipe, columns.numpy(), None, columns.numpy().T @ columns.numpy())  # type: ignore[arg-type]
     for row, held in zip(rows.numpy(), played, strict=True):
         weight = oracles.als_weight(len(held), NUM_TRACKS, 3.0, 0.1, 1.0)
         expected = oracles.als_row({track: float(count) for track, count in held.items()}, others, 3.0, weight, biases)
@@ -118,10 +118,10 @@ def test_biases_are_solved_for_and_their_counterparts_stay_1(played: list[dict[i
 
 
 def test_with_a_half_life_the_last_tracks_count_more() -> None:
-    recipe = AlsRecipe(dim=1, half_life=2)
+    recipe = AlsRecipe(factors=1, half_life=2)
     np.testing.assert_allclose(recipe.recency(np.array([0, 3, 3, 4])), [0.5, 2**-0.5, 1, 1], rtol=1e-6)
     held = worlds.interactions([[0, 1, 1], [2, 3], [0, 1], [2, 3]], 4)
-    source = AlsRecipe(dim=2, confidence=20, regularization=0.1, sweeps=15, half_life=0.5).fit(worlds.visible(held))
+    source = AlsRecipe(factors=2, alpha=20, regularization=0.1, iterations=15, half_life=0.5).fit(worlds.visible(held))
     found = source.retrieve(worlds.queries(worlds.query(0, 2), worlds.query(2, 0)), 1)
     assert found.tracks.tolist() == [[3], [1]]
 
@@ -130,7 +130,7 @@ def test_with_a_half_life_the_last_tracks_count_more() -> None:
 @given(played=PLAYED, seed=st.integers(0, 99), exponent=st.sampled_from([0.0, 0.5, 1.0]))
 def test_the_loss_is_that_of_hu_koren_and_volinsky_and_never_goes_up(played: list[dict[int, int]], seed: int, exponent: float) -> None:
     """What a half sweep reports leaves out the regularisation of the other side; the whole is what must not go up."""
-    recipe = AlsRecipe(dim=3, confidence=4.0, regularization=0.05, frequency_exponent=exponent)
+    recipe = AlsRecipe(factors=3, alpha=4.0, regularization=0.05, frequency_exponent=exponent)
     held = held_of(played)
     plays = held.matrix.toarray()
     playlists, tracks = factors(len(played), 3, seed) * 0.1, factors(NUM_TRACKS, 3, seed + 1) * 0.1
@@ -157,7 +157,7 @@ def test_the_loss_is_that_of_hu_koren_and_volinsky_and_never_goes_up(played: lis
 @pytest.mark.parametrize("biases", [False, True])
 def test_the_loss_of_a_fit_never_goes_up(biases: bool) -> None:
     losses: list[float] = []
-    recipe = AlsRecipe(dim=8, sweeps=25, biases=biases)
+    recipe = AlsRecipe(factors=8, iterations=25, biases=biases)
     recipe.fit(board().visible, lambda phase, done, figures: losses.append(figures["loss"]))
     assert len(losses) == 25
     assert losses[-1] < losses[0]
@@ -167,14 +167,14 @@ def test_the_loss_of_a_fit_never_goes_up(biases: bool) -> None:
 @pytest.mark.parametrize(("plays", "wanted"), [([1, 30, 1, 1], 1), ([1, 1, 1, 30], 2)])
 def test_plays_raise_confidence(plays: list[float], wanted: int) -> None:
     held = worlds.interactions([[0, 1], [0, 2]], 4, plays=plays)
-    source = AlsRecipe(dim=1, confidence=2.0, regularization=0.1, sweeps=20).fit(worlds.visible(held))
+    source = AlsRecipe(factors=1, alpha=2.0, regularization=0.1, iterations=20).fit(worlds.visible(held))
     assert source.retrieve(worlds.queries(worlds.query(0)), 1).tracks.tolist() == [[wanted]]
 
 
 def test_a_playlist_folded_in_is_the_playlist_that_was_fitted() -> None:
     """With one entry a cell and the tracks as they stand, a known playlist's own vector is the fold-in of its tracks."""
-    recipe = AlsRecipe(dim=4, confidence=10.0, cg_steps=20)
-    source = recipe.model_copy(update={"sweeps": 3}).fit(board().visible)
+    recipe = AlsRecipe(factors=4, alpha=10.0, cg_steps=20)
+    source = recipe.model_copy(update={"iterations": 3}).fit(board().visible)
     playlists = torch.zeros(board().held.num_playlists, 4)
     improve(board().held.matrix, recipe, playlists, torch.from_numpy(source.track_vectors))
     np.testing.assert_allclose(source.query_vectors(board().questions(10)), playlists[:10].numpy(), rtol=1e-3, atol=1e-4)
@@ -190,7 +190,7 @@ def test_all_seeds_count_and_their_order_does_not() -> None:
     assert np.abs(forth - fewer).max() > 1e-4
 
 
-@pytest.mark.parametrize("recipe", [AlsRecipe(dim=4), AlsRecipe(dim=4, biases=True, confidence=3.0)])
+@pytest.mark.parametrize("recipe", [AlsRecipe(factors=4), AlsRecipe(factors=4, biases=True, alpha=3.0)])
 def test_a_device_solves_as_the_loops_do_in_blocks_of_any_size(recipe: AlsRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
     matrix = board().held.matrix
     rows, columns = (factors(count, recipe.width, seed) for seed, count in enumerate(matrix.shape))
@@ -209,10 +209,10 @@ def test_a_device_solves_as_the_loops_do_in_blocks_of_any_size(recipe: AlsRecipe
 def test_what_diverged_is_not_kept(plays: float) -> None:
     held = worlds.interactions([[0, 1], [0, 2]], 3, plays=[plays, 1, 1, 1])
     with pytest.raises(SegueError, match=r"als track vectors: expected finite numbers, found \d+ that are not"):
-        AlsRecipe(dim=2, sweeps=2).fit(worlds.visible(held))
+        AlsRecipe(factors=2, iterations=2).fit(worlds.visible(held))
 
 
-@pytest.mark.parametrize("recipe", [AlsRecipe(dim=8, sweeps=12), RelatedRecipe(factors=AlsRecipe(dim=4, sweeps=12))])
+@pytest.mark.parametrize("recipe", [AlsRecipe(factors=8, iterations=12), RelatedRecipe(als=AlsRecipe(factors=4, iterations=12))])
 def test_three_sweeps_from_an_older_model_are_worth_more_than_eight_from_none(recipe: AlsRecipe | RelatedRecipe) -> None:
     """Of nine tenths of the playlists, whose tracks stood in another order; two tracks are new."""
     visible = board().visible

@@ -29,7 +29,7 @@ class TestAutoencoder(RetrieverContract):
 class TestAutoencoderWithTrees(RetrieverContract):
     recipe = AutoencoderRecipe(
         **QUICKLY | {"negatives": 1_000, "kl_weight": 0},
-        index=IndexRecipe(kind="annoy", trees=20, search_nodes=10_000),
+        index=IndexRecipe(kind="annoy", n_trees=20, search_k=10_000),
     )
     has_vectors = True
 

@@ -9,18 +9,18 @@ from stages.retrieve.catalogue.training import artist_plays
 from tests import worlds
 from tests.contracts import RetrieverContract
 
-SMALL = AlsRecipe(dim=3, confidence=20, regularization=0.01, sweeps=8)
+SMALL = AlsRecipe(factors=3, alpha=20, regularization=0.01, iterations=8)
 
 
 class TestRelated(RetrieverContract):
-    recipe = RelatedRecipe(factors=AlsRecipe(dim=8, sweeps=5, confidence=10))
+    recipe = RelatedRecipe(als=AlsRecipe(factors=8, iterations=5, alpha=10))
     has_vectors = True
     proposes_cold = True
     needs_content = True
 
 
 class TestRelatedWithBiases(RetrieverContract):
-    recipe = RelatedRecipe(factors=AlsRecipe(dim=8, sweeps=5, confidence=10, biases=True))
+    recipe = RelatedRecipe(als=AlsRecipe(factors=8, iterations=5, alpha=10, biases=True))
     has_vectors = True
     proposes_cold = True
     needs_content = True
@@ -36,7 +36,7 @@ def test_tracks_are_reached_through_who_made_them() -> None:
     """No playlist holds the seed beside the answer; their artists share playlists."""
     artists = ["a", "a", "b", "b", "b", "c", "c", None]
     held = worlds.interactions([[1, 2], [1, 2], [1, 3], [5, 6], [6]], 8)
-    source = RelatedRecipe(factors=SMALL).fit(worlds.visible(held, worlds.catalog(8, artist=artists)))
+    source = RelatedRecipe(als=SMALL).fit(worlds.visible(held, worlds.catalog(8, artist=artists)))
     found = source.retrieve(worlds.queries(worlds.query(0), worlds.query(7), worlds.query(0, 7)), 4)
     assert found.tracks[0].tolist()[:1] == [1]  # the same artist's
     assert set(found.tracks[0].tolist()[:4]) == {1, 2, 3, 4}  # then the related one's, a cold track too
@@ -48,6 +48,6 @@ def test_tracks_are_reached_through_who_made_them() -> None:
 @pytest.mark.parametrize("artists", [[None] * 3, ["a", None, "b"]])
 def test_little_or_nothing_known_of_artists_is_no_error(artists: list[str | None]) -> None:
     held = worlds.interactions([[0, 1], [1, 2]], 3)
-    source = RelatedRecipe(factors=SMALL).fit(worlds.visible(held, worlds.catalog(3, artist=artists)))
+    source = RelatedRecipe(als=SMALL).fit(worlds.visible(held, worlds.catalog(3, artist=artists)))
     found = source.retrieve(worlds.queries(worlds.query(1)), 2)
     assert set(found.tracks[0].tolist()) == {-1}

@@ -16,7 +16,7 @@ from tests import worlds
 from tests.contracts import RetrieverContract, board, fitted
 
 Recipe = CosineRecipe | ContractiveRecipe | TransformerRecipe
-TREES = IndexRecipe(kind="annoy", trees=20, search_nodes=10_000)
+TREES = IndexRecipe(kind="annoy", n_trees=20, search_k=10_000)
 RECIPES: tuple[Recipe, ...] = (
     CosineRecipe(),
     ContractiveRecipe(dim=6, epochs=8, batch_size=64, learning_rate=0.01),

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 
 from features.domain import SegueError
 from stages.retrieve.content.recipes import CosineRecipe, GroupWeights
@@ -74,7 +73,7 @@ def test_columns_that_are_not_whitened_keep_their_proportions() -> None:
 
 
 def test_a_group_nobody_has_heard_of_is_refused() -> None:
-    with pytest.raises(ValidationError, match="artist"):
+    with pytest.raises(SegueError, match="artist"):
         CosineRecipe(whitened=("artists",))
 
 

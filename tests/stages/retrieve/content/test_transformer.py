@@ -3,7 +3,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from pydantic import ValidationError
 
 from features.domain import SegueError
 from stages.retrieve.content.recipes import TransformerRecipe
@@ -75,7 +74,7 @@ def _of_content(values: np.ndarray, names: tuple[str, ...] = ()) -> object:
 
 
 def test_heads_share_the_dimensions() -> None:
-    with pytest.raises(ValidationError, match="multiple of heads, expected so many times 3, found 8"):
+    with pytest.raises(SegueError, match="multiple of heads, expected so many times 3, found 8"):
         TransformerRecipe(dim=8, heads=3)
 
 

@@ -19,7 +19,7 @@ from tests import worlds
 from tests.contracts import QUICK, RetrieverContract, board, fitted
 
 NUM_TRACKS = 12
-QUICKLY: dict[str, Any] = {"dim": 8, "epochs": 12, "batch_size": 16, "negatives": 64, "learning_rate": 0.02}
+QUICKLY: dict[str, Any] = {"factors": 8, "epochs": 12, "batch_size": 16, "negatives": 64, "learning_rate": 0.02}
 
 
 class TestFactorization(RetrieverContract):
@@ -29,7 +29,7 @@ class TestFactorization(RetrieverContract):
 
 class TestFactorizationWithTrees(RetrieverContract):
     recipe = FactorizationRecipe(
-        **QUICKLY | {"negatives": 1_000}, weighting="followers", index=IndexRecipe(kind="annoy", trees=20, search_nodes=10_000)
+        **QUICKLY | {"negatives": 1_000}, weighting="followers", index=IndexRecipe(kind="annoy", n_trees=20, search_k=10_000)
     )
     has_vectors = True
 
@@ -40,7 +40,7 @@ class TestFactorizationByPosition(RetrieverContract):
 
 
 def source_of(recipe: FactorizationRecipe, vectors: np.ndarray, background: Background) -> Factorization:
-    return Factorization(recipe, vectors, background, IndexRecipe().build(vectors, np.arange(len(vectors), dtype=np.int32), 0))
+    return Factorization(recipe, vectors, IndexRecipe().build(vectors, np.arange(len(vectors), dtype=np.int32), 0), background)
 
 
 def loss_of(point: np.ndarray, seeds: list[int], vectors: np.ndarray, recipe: FactorizationRecipe) -> float:
@@ -68,7 +68,7 @@ def loss_of(point: np.ndarray, seeds: list[int], vectors: np.ndarray, recipe: Fa
 )
 def test_fold_in_minimises_the_loss(seeds: list[int], dim: int, weight: float, regularization: float, weighting: Any, seed: int) -> None:
     vectors = np.random.default_rng(seed).normal(size=(NUM_TRACKS, dim + 1)).astype(np.float32)
-    recipe = FactorizationRecipe(dim=dim, negative_weight=weight, regularization=regularization, weighting=weighting)
+    recipe = FactorizationRecipe(factors=dim, negative_weight=weight, regularization=regularization, weighting=weighting)
     source = source_of(recipe, vectors, Background.of(np.ones(NUM_TRACKS), 100, 0))
     found = source.fold_in(np.array(seeds, np.int32))
     best = minimize(loss_of, np.zeros(dim + 1), (seeds, vectors, recipe), tol=1e-8)
@@ -80,7 +80,7 @@ def test_fold_in_minimises_the_loss(seeds: list[int], dim: int, weight: float, r
 def test_seeds_alone_are_folded_in_too() -> None:
     """A playlist that holds every track has no others to be set against."""
     vectors = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
-    source = source_of(FactorizationRecipe(dim=2), vectors, Background.of(np.ones(4), 4, 0))
+    source = source_of(FactorizationRecipe(factors=2), vectors, Background.of(np.ones(4), 4, 0))
     assert np.isfinite(source.fold_in(np.arange(4, dtype=np.int32))).all()
 
 
@@ -106,7 +106,7 @@ def test_a_query_is_nearly_the_same_against_a_background_as_against_all() -> Non
 
 
 def trainer_of(**settings: Any) -> factorization_training.Trainer:
-    return factorization_training.Trainer(FactorizationRecipe(dim=3, dropout=0.0, **settings), board().but(seed=1))
+    return factorization_training.Trainer(FactorizationRecipe(factors=3, dropout=0.0, **settings), board().but(seed=1))
 
 
 @pytest.mark.parametrize("weighting", ["none", "position"])
@@ -157,7 +157,7 @@ def followed(followers: list[int]) -> Factorization:
     """Playlists 0 and 1 disagree about what goes with track 0."""
     held = worlds.interactions([[0, 1], [0, 2]] * 20, 4)
     held = type(held)(held.tracks, held.plays, held.offsets, held.titles, 4, np.array(followers * 20, np.int32))
-    recipe = FactorizationRecipe(dim=2, epochs=60, batch_size=10, negatives=4, weighting="followers", dropout=0, learning_rate=0.025)
+    recipe = FactorizationRecipe(factors=2, epochs=60, batch_size=10, negatives=4, weighting="followers", dropout=0, learning_rate=0.025)
     return recipe.fit(worlds.visible(held))
 
 
@@ -196,7 +196,7 @@ def test_the_biases_say_how_popular_a_track_is() -> None:
 
 
 def test_a_playlist_of_one_track_teaches_too() -> None:
-    source = FactorizationRecipe(dim=2, epochs=3).fit(worlds.visible(worlds.interactions([[0], [1], [], [1]], 3)))
+    source = FactorizationRecipe(factors=2, epochs=3).fit(worlds.visible(worlds.interactions([[0], [1], [], [1]], 3)))
     assert source.retrieve(worlds.queries(worlds.query(0)), 3).tracks.tolist() == [[1, NO_TRACK, NO_TRACK]]
 
 
@@ -209,4 +209,4 @@ def test_a_background_of_foreign_tracks_is_refused(tmp_path: Path) -> None:
 
 def test_what_diverged_is_not_kept() -> None:
     with pytest.raises(SegueError, match=r"factorization track vectors: expected finite numbers, found \d+ that are not"):
-        FactorizationRecipe(dim=2, epochs=3, learning_rate=1e30).fit(board().visible)
+        FactorizationRecipe(factors=2, epochs=3, learning_rate=1e30).fit(board().visible)

@@ -13,7 +13,7 @@ from tests.contracts import IndexContract, same
 
 
 class TestApproximate(IndexContract):
-    recipe = IndexRecipe(kind="annoy", trees=20, search_nodes=40_000)
+    recipe = IndexRecipe(kind="annoy", n_trees=20, search_k=40_000)
     least_recall = 0.9
 
 
@@ -24,7 +24,7 @@ def test_more_nodes_find_more() -> None:
     best = [set(row.tolist()) for row in IndexRecipe().build(vectors, np.arange(3_000, dtype=np.int32), 0).search(wanted, asked, 20).tracks]
 
     def recall(nodes: int) -> float:
-        index = IndexRecipe(kind="annoy", trees=10, search_nodes=nodes).build(vectors, np.arange(3_000, dtype=np.int32), 0)
+        index = IndexRecipe(kind="annoy", n_trees=10, search_k=nodes).build(vectors, np.arange(3_000, dtype=np.int32), 0)
         found = index.search(wanted, asked, 20).tracks
         return float(np.mean([len(one & set(other.tolist())) / 20 for one, other in zip(best, found, strict=True)]))
 
@@ -84,6 +84,6 @@ def test_a_file_of_another_number_of_vectors_is_refused(tmp_path: Path) -> None:
 
 def test_an_exclusion_asks_the_trees_for_more() -> None:
     vectors = TestApproximate.vectors(300)
-    index = IndexRecipe(kind="annoy", trees=10, search_nodes=10_000).build(vectors, np.arange(300, dtype=np.int32), 0)
+    index = IndexRecipe(kind="annoy", n_trees=10, search_k=10_000).build(vectors, np.arange(300, dtype=np.int32), 0)
     found = index.search(vectors[:1], worlds.queries(worlds.query(*range(200))), 100)
     assert set(found.tracks[0].tolist()) == set(range(200, 300))

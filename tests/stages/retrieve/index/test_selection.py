@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 
-from features.domain import Floats, Ints, Queries
+from features.domain import Floats, Ints, Queries, SegueError
 from stages.retrieve.index import selection
 from stages.retrieve.index.approximate import ApproximateIndex
 from stages.retrieve.index.exact import ExactIndex
@@ -86,7 +85,7 @@ class TestChosen(IndexContract):
 @pytest.mark.usefixtures("cheap_trees")
 def test_annoy_is_chosen_where_it_finds_enough_with_less_work() -> None:
     said = figures(chosen(FEW, unit()))
-    assert (said["index"], said["search_nodes"], said["trees"]) == ("annoy", 1_000, FEW.trees)
+    assert (said["index"], said["search_nodes"], said["trees"]) == ("annoy", 1_000, FEW.n_trees)
     assert 0.95 <= said["recall"] <= 1
     assert [(trial["index"], trial.get("search_nodes")) for trial in said["index_tried"]] == [
         ("exact", None),
@@ -149,7 +148,7 @@ def test_what_nobody_can_ask_is_not_measured() -> None:
 
 @pytest.mark.parametrize("kind", ["exact", "annoy"])
 def test_a_kind_that_was_asked_for_is_taken_and_measured(kind: str) -> None:
-    said = figures(chosen(IndexRecipe(kind=kind, at=5, trees=3, search_nodes=40), unit()))  # type: ignore[arg-type]
+    said = figures(chosen(IndexRecipe(kind=kind, at=5, n_trees=3, search_k=40), unit()))  # type: ignore[arg-type]
     assert (said["index"], said["index_reason"]) == (kind, "asked for")
     assert (said["recall"] == 1) == (kind == "exact")
     assert len(said["index_tried"]) == (1 if kind == "exact" else 2)
@@ -168,5 +167,5 @@ def test_playlists_ask_with_their_first_half() -> None:
     "bad", [{"recall": 0}, {"recall": 1.1}, {"at": 0}, {"nodes_per_track": ()}, {"nodes_per_track": (0,)}, {"nodes": 3}]
 )
 def test_a_recipe_that_makes_no_sense_is_refused(bad: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError):
+    with pytest.raises(SegueError):
         IndexRecipe(**bad)

@@ -22,12 +22,12 @@ from tests import worlds
 from tests.contracts import board, fitted
 from tests.steps import CutOffError, Remembered
 
-QUICKLY: dict[str, Any] = {"dim": 8, "epochs": 12, "batch_size": 16, "negatives": 64, "learning_rate": 0.02}
+QUICKLY: dict[str, Any] = {"epochs": 12, "batch_size": 16, "negatives": 64, "learning_rate": 0.02}
 RECIPES: dict[str, Recipe] = {
-    "autoencoder": AutoencoderRecipe(**QUICKLY),
-    "regular": AutoencoderRecipe(variant="regular", **QUICKLY),
-    "hybrid": AutoencoderRecipe(content=True, **QUICKLY),
-    "factorization": FactorizationRecipe(**QUICKLY),
+    "autoencoder": AutoencoderRecipe(dim=8, **QUICKLY),
+    "regular": AutoencoderRecipe(dim=8, variant="regular", **QUICKLY),
+    "hybrid": AutoencoderRecipe(dim=8, content=True, **QUICKLY),
+    "factorization": FactorizationRecipe(factors=8, **QUICKLY),
 }
 NEW = np.arange(0, board().num_held, 5)
 """Tracks that the older model does not know."""
