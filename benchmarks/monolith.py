@@ -141,7 +141,7 @@ def _ranker(retrieval: Retrieval, split: Split) -> lightgbm.Booster:
         seeds = np.unique(split.queries.seeds_of(i))
         tracks, scores = retrieval.candidates(seeds)
         features.append(retrieval.features(seeds, tracks, scores))
-        labels.append(np.isin(tracks, split.qrels.tracks[split.qrels.offsets[i] : split.qrels.offsets[i + 1]]))
+        labels.append(np.isin(tracks, split.qrels.of_query(i)))
     data = lightgbm.Dataset(np.concatenate(features), np.concatenate(labels), group=[len(of) for of in labels])
     settings = {"objective": "lambdarank", "num_leaves": LEAVES, "learning_rate": 0.1, "seed": SEED, "verbosity": -1}
     return lightgbm.train(settings, data, TREES)

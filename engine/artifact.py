@@ -25,9 +25,9 @@ from pydantic_core import PydanticSerializationError
 
 from engine.provenance import git_commit, libraries
 from features.atomic import is_free, replaced_whole
-from features.domain import SegueError
+from features.domain import SegueError, counted
 from features.npy import RETRAIN
-from features.sealed import FileEntry, file_entries, files_in, first_change, json_object
+from features.sealed import FileEntry, as_path, file_entries, files_in, first_change, json_object
 from features.validation import in_one_line
 
 FORMAT_VERSION = 3
@@ -85,6 +85,10 @@ class Artifact:
 
     path: Path
     manifest: Manifest
+
+    def __repr__(self) -> str:
+        counts = f"{counted(self.manifest.num_tracks, 'track')}, {counted(len(self.manifest.sources), 'source')}"
+        return f"Artifact({self.path}, version {self.manifest.version}, {counts})"
 
     def file(self, name: str) -> Path:
         """The path of a listed file; a SegueError where the manifest does not list it."""
@@ -145,12 +149,13 @@ class ArtifactWriter:
         self.manifest = _parse(self.path, _read_manifest(self.folder))
 
 
-def open_artifact(path: Path, verify: Verify = "full") -> Artifact:
+def open_artifact(path: str | os.PathLike[str], verify: Verify = "full") -> Artifact:
     """The artifact at `path`, after its manifest, the list of its files, their sizes and their sha256 were checked.
 
     Reads every byte once (about 1 s per GB and core); `verify="size"` leaves the sha256 out. Whatever does not fit is a
     SegueError that names what was expected and what was found.
     """
+    path = as_path(path, "artifact")
     folder = Path(os.path.realpath(path))  # a link such as `current` may be pointed elsewhere while we read
     try:
         manifest = _parse(path, _read_manifest(folder))

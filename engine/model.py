@@ -28,9 +28,10 @@ from engine.config import Config
 from engine.pipeline import Pipeline, SecondStage
 from features.catalog import Catalog
 from features.dataset import Dataset
-from features.domain import Ints, Offsets, SegueError
-from features.npy import load_array, save_array
+from features.domain import Ints, SegueError
+from features.npy import load_ragged, save_ragged
 from features.pairs import Facts, PairFeatures, Space
+from features.ragged import Ragged
 from features.schema import CATALOG, PLAYLIST_ID, TITLE, conform
 from features.validation import in_one_line
 from features.vocabulary import Vocabulary
@@ -102,13 +103,13 @@ class KnownPlaylists:
 
     ids: tuple[str, ...]
     titles: tuple[str, ...]
-    tracks: Ints
-    offsets: Offsets
+    tracks: Ragged[np.int32]
+    """Row i belongs to `ids[i]`."""
 
     @classmethod
     def of(cls, dataset: Dataset) -> KnownPlaylists:
-        held, table = dataset.interactions, dataset.playlists
-        return cls(tuple(table[PLAYLIST_ID].to_list()), tuple(table[TITLE].to_list()), held.tracks, held.offsets)
+        table = dataset.playlists
+        return cls(tuple(table[PLAYLIST_ID].to_list()), tuple(table[TITLE].to_list()), dataset.interactions.by_playlist)
 
     @cached_property
     def _rows(self) -> dict[str, int]:
@@ -117,19 +118,17 @@ class KnownPlaylists:
     def find(self, playlist_id: str) -> tuple[Ints, str] | None:
         """Its tracks in order and its title; None for an id nobody knows."""
         row = self._rows.get(playlist_id)
-        return None if row is None else (self.tracks[self.offsets[row] : self.offsets[row + 1]], self.titles[row])
+        return None if row is None else (self.tracks.row(row), self.titles[row])
 
     def save(self, folder: Path) -> None:
         pl.DataFrame({PLAYLIST_ID: self.ids, TITLE: self.titles}).write_parquet(folder / "playlists.parquet")
-        save_array(folder / "tracks.npy", self.tracks.astype(np.int32, copy=False))
-        save_array(folder / "offsets.npy", self.offsets.astype(np.int64, copy=False))
+        save_ragged(folder / "tracks.npy", folder / "offsets.npy", self.tracks)
 
     @classmethod
     def open(cls, folder: Path) -> KnownPlaylists:
         table = _table(folder / "playlists.parquet", {PLAYLIST_ID: pl.String(), TITLE: pl.String()})
-        offsets = load_array(folder / "offsets.npy", dtype=np.int64, shape=(table.height + 1,), mmap=True)
-        tracks = load_array(folder / "tracks.npy", dtype=np.int32, shape=(int(offsets[-1]),), mmap=True)
-        return cls(tuple(table[PLAYLIST_ID].to_list()), tuple(table[TITLE].to_list()), tracks, offsets)
+        tracks = load_ragged(folder / "tracks.npy", folder / "offsets.npy", dtype=np.int32, rows=table.height, mmap=True)
+        return cls(tuple(table[PLAYLIST_ID].to_list()), tuple(table[TITLE].to_list()), tracks)
 
 
 def _table(path: Path, schema: Mapping[str, pl.DataType]) -> pl.DataFrame:

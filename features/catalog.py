@@ -10,7 +10,7 @@ from functools import cached_property
 
 import polars as pl
 
-from features.domain import NO_TRACK, Ints
+from features.domain import NO_TRACK, Ints, counted
 from features.schema import ALBUM, ARTIST
 
 UNKNOWN = NO_TRACK
@@ -24,7 +24,11 @@ class Catalog:
     table: pl.DataFrame
 
     def __len__(self) -> int:
+        """How many tracks."""
         return self.table.height
+
+    def __repr__(self) -> str:
+        return f"Catalog({counted(len(self), 'track')})"
 
     @cached_property
     def artists(self) -> Ints:

@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from features.domain import NO_TRACK, Ints, Offsets, Qrels, Queries, SegueError
+from features.ragged import Ragged, offsets_of
 from features.readers import Piece
 from features.schema import PLAYLIST_ID, PLAYLIST_INDEX, TITLE, TRACK_ID, TRACK_URI, conform
 from features.vocabulary import Vocabulary, bare
@@ -58,11 +59,9 @@ def read_challenge(path: Path, vocabulary: Vocabulary) -> Challenge:
     tracks, rows = vocabulary.index_of(seeds[TRACK_ID].to_list()), seeds[PLAYLIST_INDEX].to_numpy().astype(np.int64)
     known = tracks != NO_TRACK
     queries = Queries(
-        seeds=tracks[known],
-        offsets=_offsets(rows[known], len(pids)),
+        seeds=Ragged(tracks[known], offsets_of(np.bincount(rows[known], minlength=len(pids)))),
         titles=tuple(asked.playlists[TITLE].to_list()),
-        exclude=np.empty(0, np.int32),
-        exclude_offsets=np.zeros(len(pids) + 1, np.int64),
+        exclude=Ragged.of([()] * len(pids)),
     )
     return Challenge(pids, queries, np.bincount(rows[~known], minlength=len(pids)))
 
@@ -77,7 +76,8 @@ def read_truth(path: Path, pids: Sequence[str], vocabulary: Vocabulary) -> Truth
     categories = np.full(len(pids), NO_CATEGORY, np.int32)
     categories[rows] = table["category"].to_numpy()
     tracks = _with_unknown(table[TRACK_URI].to_list(), vocabulary)
-    return Truth(Qrels(tracks[np.argsort(rows, kind="stable")], _offsets(rows, len(pids))), categories)
+    relevant = Ragged(tracks[np.argsort(rows, kind="stable")], offsets_of(np.bincount(rows, minlength=len(pids))))
+    return Truth(Qrels(relevant), categories)
 
 
 def _truth_table(path: Path) -> pl.DataFrame:
@@ -114,8 +114,3 @@ def _with_unknown(track_ids: Sequence[str], vocabulary: Vocabulary) -> Ints:
     codes = np.unique(np.array(track_ids, np.str_)[unknown], return_inverse=True)[1]
     tracks[unknown] = NO_TRACK - 1 - codes.astype(np.int32)
     return tracks
-
-
-def _offsets(owners: Offsets, num_queries: int) -> Offsets:
-    """(num_queries + 1,) from the query each element belongs to."""
-    return np.concatenate([[0], np.cumsum(np.bincount(owners, minlength=num_queries))]).astype(np.int64)

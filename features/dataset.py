@@ -13,7 +13,8 @@ Knows no source file and no model.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ import numpy as np
 import polars as pl
 
 from features.catalog import Catalog
-from features.domain import SegueError
+from features.domain import Query, SegueError, counted
 from features.interactions import Interactions
 from features.manifest import INGEST_AGAIN, INTERACTIONS_FOLDER, DatasetManifest, check_files, read_manifest
 from features.schema import (
@@ -36,6 +37,7 @@ from features.schema import (
     TRACK_INDEX,
     conform,
 )
+from features.sealed import as_path
 from features.vocabulary import Vocabulary
 
 VOCABULARY_FILE = "vocabulary.parquet"
@@ -53,16 +55,35 @@ class Dataset:
     """schema.PLAYLISTS"""
     interactions: Interactions
     fingerprint: str
+    """sha256 over all of its files: two datasets with the same one are equal."""
+
+    def __repr__(self) -> str:
+        held = self.interactions
+        counts = ((held.num_playlists, "playlist"), (held.num_tracks, "track"), (len(held.tracks), "interaction"))
+        return f"Dataset({', '.join(counted(*one) for one in counts)}, {self.fingerprint[:12]})"
+
+    def query(self, *tracks: str | Iterable[str], title: str = "", exclude: Iterable[str] = ()) -> Query:
+        """A question to a retriever: the tracks so far, by id, in playlist order.
+
+        Ids one by one or as a list; a repeated one counts once. Without any, the title alone is the question.
+        The ids in `exclude` must not come back. SegueError for an id that the dataset does not have.
+        """
+        ids = [track_id for one in tracks for track_id in ([one] if isinstance(one, str) or not isinstance(one, Iterable) else one)]
+        if not isinstance(title, str):
+            raise SegueError(f"title: expected text, found {title!r} ({type(title).__name__})")
+        seeds = dict.fromkeys(self.vocabulary.require(ids).tolist())
+        return Query(np.array(list(seeds), np.int32), title, self.vocabulary.require(exclude))
 
     @classmethod
-    def open(cls, path: Path, playlists: tuple[int, int] | None = None) -> Dataset:
-        """Reads the directory into memory, about 8 bytes per interaction, 100 per playlist and 200 per track.
+    def open(cls, path: str | os.PathLike[str], playlists: tuple[int, int] | None = None) -> Dataset:
+        """Reads the folder at `path` into memory, about 8 bytes per interaction, 100 per playlist and 200 per track.
 
-        With `playlists` (start, stop) of those alone, over all tracks: what others hold is not even read, and playlist `start`
-        becomes playlist 0. SegueError when the directory is missing, no dataset, of another version, or not as it was written,
+        With `playlists` (start, stop) only those are read, over all tracks, and playlist `start` becomes playlist 0.
+        SegueError when the folder is missing, no dataset, of another version, or not as it was written,
         and for playlists it has not. The checksums of the interactions are not computed (they are most of the bytes): their sizes
         and numbers of rows are compared.
         """
+        path = as_path(path, "dataset")
         manifest = read_manifest(path)
         check_files(path, manifest)
         start, stop = playlists or (0, manifest.num_playlists)

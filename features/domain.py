@@ -1,4 +1,4 @@
-"""The nouns everybody speaks: what is asked, what is proposed, what is answered, what was right.
+"""The nouns everybody speaks: queries, what a retriever proposes, candidates, rankings, and what was right.
 
 Every noun is a batch: ragged or padded numpy arrays over `q` queries, so that one call serves a whole
 micro-batch and the arrays travel between processes without objects. Ids are dense int32 track indices
@@ -14,9 +14,11 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from features.ragged import Offsets as Offsets
+from features.ragged import Ragged
+
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
-Offsets = npt.NDArray[np.int64]
 
 NO_TRACK = -1
 """Pads a row that has fewer tracks than columns."""
@@ -26,13 +28,25 @@ class SegueError(Exception):
     """Something a person can mend: one line that says what is wrong, what was expected and what was found."""
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 query`, `2,000 queries`."""
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"
+
+
+class TrackIds(Protocol):
+    """What knows the outside ids of tracks: a `features.vocabulary.Vocabulary`."""
+
+    def ids(self, indices: Ints, /) -> list[str]: ...
+
+
 def _no_tracks() -> Ints:
     return np.empty(0, np.int32)
 
 
 @dataclass(frozen=True)
 class Query:
-    """What one listener asks: the tracks so far, perhaps a title, and what must not come back."""
+    """One question: the tracks so far, perhaps a title, and what must not come back."""
 
     seeds: Ints = field(default_factory=_no_tracks)
     """(s,) seed tracks in playlist order, without repeats."""
@@ -40,53 +54,61 @@ class Query:
     exclude: Ints = field(default_factory=_no_tracks)
     """Tracks that must not be recommended; the seeds are always excluded besides."""
 
+    def __repr__(self) -> str:
+        return f"Query({counted(len(self.seeds), 'seed')}, title {self.title!r}, {len(self.exclude):,} excluded)"
+
 
 @dataclass(frozen=True)
 class Queries:
-    """A batch of `q` queries as ragged arrays: query `i` owns `seeds[offsets[i]:offsets[i + 1]]`."""
+    """A batch of `q` queries: query `i` has the seeds `seeds.row(i)`, the title `titles[i]` and excludes `exclude.row(i)`."""
 
-    seeds: Ints
-    offsets: Offsets
+    seeds: Ragged[np.int32]
     titles: tuple[str, ...]
-    exclude: Ints
-    exclude_offsets: Offsets
+    exclude: Ragged[np.int32]
 
     @classmethod
-    def of(cls, queries: Iterable[Query]) -> Queries:
-        rows = list(queries)
+    def of(cls, queries: Query | Queries | Iterable[Query]) -> Queries:
+        """A batch of one query, of many, or the batch that it already is; SegueError for anything else."""
+        if isinstance(queries, Queries):
+            return queries
+        rows = [queries] if isinstance(queries, Query) else _all_queries(queries)
         return cls(
-            seeds=_concatenate([query.seeds for query in rows]),
-            offsets=_offsets([len(query.seeds) for query in rows]),
+            seeds=Ragged.of(query.seeds for query in rows),
             titles=tuple(query.title for query in rows),
-            exclude=_concatenate([query.exclude for query in rows]),
-            exclude_offsets=_offsets([len(query.exclude) for query in rows]),
+            exclude=Ragged.of(query.exclude for query in rows),
         )
 
     def __len__(self) -> int:
         return len(self.titles)
 
+    def __repr__(self) -> str:
+        return f"Queries({counted(len(self), 'query')}, {counted(len(self.seeds.values), 'seed')})"
+
     def __getitem__(self, i: int) -> Query:
-        return Query(self.seeds_of(i), self.titles[i], self.exclude[self.exclude_offsets[i] : self.exclude_offsets[i + 1]])
+        return Query(self.seeds.row(i), self.titles[i], self.exclude.row(i))
 
     def seeds_of(self, i: int) -> Ints:
-        return self.seeds[self.offsets[i] : self.offsets[i + 1]]
+        return self.seeds.row(i)
 
     def seed_counts(self) -> Offsets:
-        return np.diff(self.offsets)
+        """(q,)"""
+        return self.seeds.lengths()
 
     def excluded(self, i: int) -> Ints:
         """Every track query `i` must not be answered with: its seeds and its own exclusions."""
-        return np.concatenate([self.seeds_of(i), self.exclude[self.exclude_offsets[i] : self.exclude_offsets[i + 1]]])
+        return np.concatenate([self.seeds.row(i), self.exclude.row(i)])
 
     def part(self, start: int, stop: int) -> Queries:
-        """The queries `start` to `stop` as a batch of their own."""
-        return Queries.of(self[i] for i in range(start, min(stop, len(self))))
+        """The queries from `start` to before `stop` as a batch of their own, without a copy."""
+        return Queries(self.seeds.part(start, stop), self.titles[start:stop], self.exclude.part(start, stop))
 
 
-class TrackIds(Protocol):
-    """Turns track indices into outside strings; a `features.vocabulary.Vocabulary`."""
-
-    def ids(self, indices: Ints, /) -> list[str]: ...
+def _all_queries(queries: Iterable[Query]) -> list[Query]:
+    rows = [queries] if isinstance(queries, str) or not isinstance(queries, Iterable) else list(queries)
+    wrong = [row for row in rows if not isinstance(row, Query)]
+    if wrong:
+        raise SegueError(f"queries: expected Query objects, found {type(wrong[0]).__name__}. Make one with `dataset.query(...)`")
+    return rows
 
 
 @dataclass(frozen=True)
@@ -108,15 +130,19 @@ class TrackList:
 
 @dataclass(frozen=True)
 class Retrieved:
-    """What one source proposes: `(q, n)` tracks, best first, padded with NO_TRACK where it has no more.
+    """What one retriever proposes: `(q, n)` tracks, best first, padded with NO_TRACK where it has no more.
 
-    Equal scores are ordered by track index. Sources with a vector space add the query vectors they searched
+    Equal scores are ordered by track index. Retrievers with a vector space add the query vectors they searched
     with, so that the ranker can measure every candidate of the union in that space.
     """
 
     tracks: Ints
     scores: Floats
     query_vectors: Floats | None = None
+    """(q, dim)"""
+
+    def __repr__(self) -> str:
+        return f"Retrieved({_shape(self.tracks)})"
 
     def part(self, start: int, stop: int) -> Retrieved:
         """What is proposed for the queries `start` to `stop`."""
@@ -139,9 +165,9 @@ class Retrieved:
 
 @dataclass(frozen=True)
 class Candidates:
-    """The union of what the sources proposed, with provenance: which source, at which rank, with which score.
+    """The union of what the sources proposed, and for each candidate which source proposed it, at which rank, with which score.
 
-    Query `i` owns the slice `offsets[i]:offsets[i + 1]`, in ascending track index.
+    The candidates of query `i` are at `offsets[i]:offsets[i + 1]` of every array, in ascending track index.
     """
 
     tracks: Ints
@@ -155,9 +181,15 @@ class Candidates:
     """Per source with a vector space: (q, dim)."""
 
     def __len__(self) -> int:
+        """How many queries."""
         return len(self.offsets) - 1
 
+    def __repr__(self) -> str:
+        counts = f"{counted(len(self), 'query')}, {counted(len(self.tracks), 'candidate')}"
+        return f"Candidates({counts} of {', '.join(self.sources) or 'no source'})"
+
     def counts(self) -> Offsets:
+        """(q,)"""
         return np.diff(self.offsets)
 
     def query_of(self) -> Offsets:
@@ -172,6 +204,13 @@ class Ranking:
     tracks: Ints
     scores: Floats
 
+    def __repr__(self) -> str:
+        return f"Ranking({_shape(self.tracks)})"
+
+    def named(self, vocabulary: TrackIds) -> list[list[tuple[str, float]]]:
+        """For each query (track_id, score) of each track, best first, without padding."""
+        return Retrieved(self.tracks, self.scores).named(vocabulary)
+
     @classmethod
     def join(cls, rankings: Sequence[Ranking]) -> Ranking:
         """`rankings` (at least one) of the same k, one after the other."""
@@ -180,29 +219,28 @@ class Ranking:
 
 @dataclass(frozen=True)
 class Qrels:
-    """What was right: the held-out tracks of each query; query `i` owns `tracks[offsets[i]:offsets[i + 1]]`."""
+    """What was right: the held-out tracks of `q` queries."""
 
-    tracks: Ints
-    offsets: Offsets
+    relevant: Ragged[np.int32]
+    """Row i belongs to query i."""
 
     @classmethod
-    def of(cls, relevant: Sequence[Ints]) -> Qrels:
-        return cls(_concatenate(list(relevant)), _offsets([len(tracks) for tracks in relevant]))
+    def of(cls, relevant: Iterable[Ints]) -> Qrels:
+        return cls(Ragged.of(relevant))
 
     def __len__(self) -> int:
-        return len(self.offsets) - 1
+        return len(self.relevant)
+
+    def __repr__(self) -> str:
+        return f"Qrels({counted(len(self), 'query')}, {counted(len(self.relevant.values), 'relevant track')})"
 
     def of_query(self, i: int) -> Ints:
-        return self.tracks[self.offsets[i] : self.offsets[i + 1]]
+        return self.relevant.row(i)
 
     def part(self, start: int, stop: int) -> Qrels:
-        """The qrels of the queries `start` to `stop`."""
-        return Qrels.of([self.of_query(i) for i in range(start, min(stop, len(self)))])
+        """The qrels of the queries from `start` to before `stop`."""
+        return Qrels(self.relevant.part(start, stop))
 
 
-def _concatenate(parts: Sequence[Ints]) -> Ints:
-    return np.concatenate(parts).astype(np.int32, copy=False) if parts else _no_tracks()
-
-
-def _offsets(lengths: Sequence[int]) -> Offsets:
-    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
+def _shape(tracks: Ints) -> str:
+    return f"{counted(tracks.shape[0], 'query')}, up to {counted(tracks.shape[1], 'track')} each"

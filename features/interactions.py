@@ -13,8 +13,9 @@ import numpy as np
 import polars as pl
 import scipy.sparse as sp
 
-from features.domain import Floats, Ints, Offsets
+from features.domain import Floats, Ints, Offsets, counted
 from features.npy import read_only
+from features.ragged import Ragged, offsets_of
 from features.schema import PLAYLIST_INDEX, PLAYS, TRACK_INDEX
 
 
@@ -34,6 +35,10 @@ class Interactions:
     def __post_init__(self) -> None:
         if not len(self.followers):
             object.__setattr__(self, "followers", np.zeros(len(self.titles), np.int32))
+
+    def __repr__(self) -> str:
+        counts = ((self.num_playlists, "playlist"), (self.num_tracks, "track"), (len(self.tracks), "entry"))
+        return f"Interactions({', '.join(counted(*one) for one in counts)})"
 
     @classmethod
     def from_parts(
@@ -59,7 +64,7 @@ class Interactions:
         return cls(
             tracks=read_only(tracks),
             plays=read_only(plays),
-            offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+            offsets=offsets_of(lengths),
             titles=tuple(titles),
             num_tracks=num_tracks,
             followers=np.zeros(len(titles), np.int32) if followers is None else followers,
@@ -69,11 +74,17 @@ class Interactions:
     def num_playlists(self) -> int:
         return len(self.titles)
 
+    @cached_property
+    def by_playlist(self) -> Ragged[np.int32]:
+        """(num_playlists) rows: the tracks of each."""
+        return Ragged(self.tracks, self.offsets)
+
     def lengths(self) -> Offsets:
-        return np.diff(self.offsets)
+        """(num_playlists,) tracks in each."""
+        return self.by_playlist.lengths()
 
     def tracks_of(self, playlist: int) -> Ints:
-        return self.tracks[self.offsets[playlist] : self.offsets[playlist + 1]]
+        return self.by_playlist.row(playlist)
 
     def part(self, first: int, last: int) -> Interactions:
         """The playlists from `first` to before `last`, without a copy of their entries."""
@@ -89,14 +100,12 @@ class Interactions:
 
     def of_playlists(self, rows: Ints) -> Interactions:
         """Those of the playlists `rows` (m,), in that order, over the same tracks."""
-        lengths = self.lengths()[rows]
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        entries = np.arange(offsets[-1]) + np.repeat(self.offsets[rows] - offsets[:-1], lengths)
+        entries = self.by_playlist.places(rows)
         return replace(
             self,
             tracks=self.tracks[entries],
             plays=self.plays[entries],
-            offsets=offsets,
+            offsets=offsets_of(self.lengths()[rows]),
             titles=tuple(self.titles[row] for row in rows.tolist()),
             followers=self.followers[rows],
         )
@@ -135,5 +144,5 @@ def evenly_thinned(postings: sp.csr_matrix, most: int) -> sp.csr_matrix:
     length = np.repeat(lengths, lengths)
     # the place-th entry stays where floor(place * most / length) steps up
     kept = (length <= most) | ((place * most) // length != ((place - 1) * most) // length)
-    indptr = np.concatenate([[0], np.cumsum(np.minimum(lengths, most))])
+    indptr = offsets_of(np.minimum(lengths, most))
     return sp.csr_matrix((np.ones(int(indptr[-1]), np.float32), postings.indices[kept], indptr), shape=postings.shape)

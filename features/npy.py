@@ -1,7 +1,7 @@
 """Plain arrays on disk: written without pickle, read back only if they are what the reader expects.
 
 Input: a .npy file and the dtype and shape its reader wants. Output: the array, mapped into memory if wanted. A damaged or
-foreign file is a SegueError, never a crash. Knows nothing of what the numbers mean.
+foreign file is a SegueError, never a crash. A ragged array is two files. Knows nothing of what the numbers mean.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from features.domain import SegueError
+from features.ragged import Ragged
 
 RETRAIN = "The artifact was changed or cut short after it was written. Copy it again or run `segue train`."
 
@@ -47,6 +48,22 @@ def load_array(path: Path, *, dtype: np.dtype[Any] | type, shape: tuple[int | No
     except (OSError, ValueError) as error:
         raise SegueError(f"{path}: expected a .npy of {wanted}, found {error}. {RETRAIN}") from error
     return np.asarray(array)  # numpy's own class of mapped arrays makes every slice slow
+
+
+def save_ragged(values: Path, offsets: Path, ragged: Ragged[Any]) -> None:
+    """Writes its two arrays as a .npy each."""
+    save_array(values, ragged.values)
+    save_array(offsets, ragged.offsets)
+
+
+def load_ragged(values: Path, offsets: Path, *, dtype: np.dtype[Any] | type, rows: int, mmap: bool = False) -> Ragged[Any]:
+    """What `save_ragged` wrote, if it has so many rows; SegueError where offsets and values do not fit together."""
+    ends = load_array(offsets, dtype=np.int64, shape=(rows + 1,), mmap=mmap)
+    found = load_array(values, dtype=dtype, shape=(int(ends[-1]),), mmap=mmap)
+    try:
+        return Ragged(found, ends)
+    except ValueError as error:
+        raise SegueError(f"{offsets}: {error}. {RETRAIN}") from error
 
 
 def read_only(array: np.ndarray) -> np.ndarray:

@@ -20,8 +20,10 @@ from features import pair_kernels
 from features.catalog import UNKNOWN, Catalog
 from features.domain import Candidates, Floats, Ints, Offsets, Queries
 from features.interactions import Interactions, evenly_thinned
-from features.npy import load_array, read_only, save_array
+from features.npy import load_array, load_ragged, read_only, save_array, save_ragged
+from features.ragged import Ragged
 
+POSTINGS, POSTINGS_OFFSETS = "postings.indices.npy", "postings.indptr.npy"
 MOST_POSTINGS = 1_000
 """Playlists looked at per track for co-occurrence; a very popular track is judged by an even sample of its own."""
 
@@ -34,9 +36,8 @@ class Facts:
     albums: Ints
     counts: Floats
     """(num_tracks,) playlists that hold the track."""
-    postings: Ints
-    """Track `t` is in the playlists `postings[offsets[t]:offsets[t + 1]]`, of which there are at most MOST_POSTINGS."""
-    offsets: Offsets
+    postings: Ragged[np.int32]
+    """Row t: the playlists that hold track t, at most MOST_POSTINGS of them."""
 
     @classmethod
     def of(cls, interactions: Interactions, catalog: Catalog) -> Self:
@@ -45,25 +46,22 @@ class Facts:
             catalog.artists,
             catalog.albums,
             interactions.track_counts.astype(np.float32),
-            postings.indices.astype(np.int32, copy=False),
-            postings.indptr.astype(np.int64, copy=False),
+            Ragged(postings.indices.astype(np.int32, copy=False), postings.indptr.astype(np.int64, copy=False)),
         )
 
     def save(self, folder: Path) -> None:
         """Plain arrays in the existing `folder`."""
         for name in ("artists", "albums", "counts"):
             save_array(folder / f"{name}.npy", getattr(self, name))
-        save_array(folder / "postings.indices.npy", self.postings)
-        save_array(folder / "postings.indptr.npy", self.offsets)
+        save_ragged(folder / POSTINGS, folder / POSTINGS_OFFSETS, self.postings)
 
     @classmethod
     def open(cls, folder: Path) -> Self:
         artists = load_array(folder / "artists.npy", dtype=np.int32, shape=(None,), mmap=True)
         albums = load_array(folder / "albums.npy", dtype=np.int32, shape=artists.shape, mmap=True)
         counts = load_array(folder / "counts.npy", dtype=np.float32, shape=artists.shape, mmap=True)
-        offsets = load_array(folder / "postings.indptr.npy", dtype=np.int64, shape=(len(artists) + 1,), mmap=True)
-        postings = load_array(folder / "postings.indices.npy", dtype=np.int32, shape=(int(offsets[-1]),), mmap=True)
-        return cls(artists, albums, counts, postings, offsets)
+        postings = load_ragged(folder / POSTINGS, folder / POSTINGS_OFFSETS, dtype=np.int32, rows=len(artists), mmap=True)
+        return cls(artists, albums, counts, postings)
 
     @cached_property
     def artist_counts(self) -> Floats:
@@ -148,7 +146,7 @@ class PairFeatures:
         room = np.empty((max(len(candidates.tracks), 2), len(self.names)), np.float32)  # columns of one row would be of another
         found = room[: len(candidates.tracks)]  # type, and every loop compiled for it while somebody waits
         blocks = (room[:, start:stop] for start, stop in pairwise(self._bounds))
-        pairs = (candidates.tracks, candidates.offsets, read_only(queries.seeds), read_only(queries.offsets))
+        pairs = (candidates.tracks, candidates.offsets, read_only(queries.seeds.values), read_only(queries.seeds.offsets))
         places = [candidates.sources.index(source) if source in candidates.sources else -1 for source in self.sources]
         pair_kernels.of_sources(candidates.scores, candidates.ranks, np.array(places, np.int32), candidates.offsets, next(blocks))
         for name, space in self.spaces.items():
@@ -171,4 +169,4 @@ class PairFeatures:
         next(blocks)[: len(tracks)] = about[candidates.query_of()]
         pair_kernels.of_track(counts, facts.artist_counts, facts.album_counts, tracks, offsets, about[:, 4].copy(), next(blocks))
         pair_kernels.of_overlap(artists, read_only(facts.albums), *pairs, next(blocks))
-        pair_kernels.of_company(read_only(facts.postings), read_only(facts.offsets), *pairs, next(blocks))
+        pair_kernels.of_company(read_only(facts.postings.values), read_only(facts.postings.offsets), *pairs, next(blocks))

@@ -50,6 +50,9 @@ class Ragged(Generic[Value]):
         """How many rows."""
         return len(self.offsets) - 1
 
+    def __repr__(self) -> str:
+        return f"Ragged({len(self):,} rows, {len(self.values):,} values of {self.values.dtype})"
+
     def row(self, i: int) -> npt.NDArray[Value]:
         return self.values[self.offsets[i] : self.offsets[i + 1]]
 

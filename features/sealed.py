@@ -17,6 +17,8 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
+from features.domain import SegueError
+
 BUFFER = 1 << 20
 """Bytes read at once."""
 THREADS = 4
@@ -54,6 +56,13 @@ class Change(NamedTuple):
     expected: int | str
     found: int | str | None
     """None where there is no such file."""
+
+
+def as_path(path: str | os.PathLike[str], what: str) -> Path:
+    """`path`, given as text or as a Path; a SegueError for anything else, which says `what` was to be opened."""
+    if not isinstance(path, str | os.PathLike):
+        raise SegueError(f"{what}: expected the path of a folder, as text or a Path, found {path!r} ({type(path).__name__})")
+    return Path(path)
 
 
 def files_in(folder: Path) -> Iterator[tuple[str, bool]]:

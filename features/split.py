@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from features.domain import Ints, Qrels, Queries, Query
+from features.domain import Ints, Qrels, Queries, Query, counted
 from features.interactions import Interactions
 
 LEAST_HIDDEN = 5
@@ -81,6 +81,10 @@ class Split:
     qrels: Qrels
     shapes: Ints
     """(q,) index into the shapes."""
+
+    def __repr__(self) -> str:
+        hidden = counted(len(self.qrels.relevant.values), "hidden track")
+        return f"Split({len(self.playlists):,} of {counted(self.visible.num_playlists, 'playlist')}, {hidden})"
 
 
 def hide(interactions: Interactions, playlists: Ints, seed: int, shapes: Sequence[Shape] | None = None) -> Split:

@@ -29,6 +29,7 @@ from features.atomic import replaced_whole
 from features.domain import SegueError
 from features.processes import cores, done_by_processes
 from features.progress import Progress, silent
+from features.ragged import Ragged, offsets_of
 
 Indices = npt.NDArray[np.int64]
 Random = np.random.Generator
@@ -170,17 +171,13 @@ class Groups:
 
 @dataclass(frozen=True)
 class Playlists:
-    """Some playlists: playlist `i` holds `tracks[offsets[i]:offsets[i + 1]]` and has `titles[i]`."""
+    """Some playlists: playlist `i` holds `tracks.row(i)` and has `titles[i]`."""
 
-    tracks: Indices
-    offsets: Indices
+    tracks: Ragged[np.int64]
     titles: list[str]
 
     def __len__(self) -> int:
         return len(self.titles)
-
-    def tracks_of(self, i: int) -> Indices:
-        return self.tracks[self.offsets[i] : self.offsets[i + 1]]
 
 
 def write_world(
@@ -253,7 +250,7 @@ def _playlists(world: World, lengths: Indices, random: Random, own: pl.DataFrame
     held = pl.concat([held, own]).unique(maintain_order=True).sort("owner", maintain_order=True)
     counts = np.bincount(held["owner"].to_numpy(), minlength=len(lengths))
     titles = [_title(GENRES[s // len(MOODS)], MOODS[s % len(MOODS)], random) for s in scene.tolist()]
-    return Playlists(held["track"].to_numpy(), np.append(0, np.cumsum(counts)), titles)
+    return Playlists(Ragged(held["track"].to_numpy(), offsets_of(counts)), titles)
 
 
 def _of_their_own(start: int, stop: int, playlists: int, tracks: int) -> pl.DataFrame:
@@ -322,7 +319,7 @@ def _slice(world: World, start: int, playlists: int, seed: int) -> str:
     random = np.random.default_rng([seed, 1, start])
     made = _playlists(world, _lengths(stop - start, random), random, _of_their_own(start, stop, playlists, len(world)))
     followers = random.zipf(2.2, len(made)).clip(1, 50_000).tolist()
-    described, ends = world.described(made.tracks), made.offsets.tolist()
+    described, ends = world.described(made.tracks.values), made.tracks.offsets.tolist()
     rows = (_playlist(start + i, made.titles[i], followers[i], described[ends[i] : ends[i + 1]]) for i in range(len(made)))
     return f'{{"info":{{"slice":"{start}-{stop - 1}","version":"v1"}},"playlists":[\n{_lines(rows)}\n]}}\n'
 
@@ -348,7 +345,7 @@ def _write_challenge(folder: Path, world: World, first_pid: int, count: int, see
     made = _playlists(world, np.maximum(_lengths(count, random), np.minimum(visible + _HELD_OUT, _LONGEST)), random)
     asked, hidden = [], []
     for i in range(count):
-        tracks, category = made.tracks_of(i), i % len(CATEGORIES)
+        tracks, category = made.tracks.row(i), i % len(CATEGORIES)
         places = _shown(len(tracks), category, random)
         hidden.append(np.delete(tracks, places))
         placed = zip(places.tolist(), world.described(tracks[places]), strict=True)

@@ -8,14 +8,14 @@ Knows no playlist and nothing about a track but its id.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from features.domain import NO_TRACK, Ints, SegueError
+from features.domain import NO_TRACK, Ints, SegueError, counted
 from features.schema import TRACK_ID, VOCABULARY, conform
 
 URI_PREFIX = "spotify:track:"
@@ -47,7 +47,7 @@ class Vocabulary:
         return len(self.track_ids)
 
     def __repr__(self) -> str:
-        return f"Vocabulary({len(self)} tracks, {self.hash[:12]})"
+        return f"Vocabulary({counted(len(self), 'track')}, {self.hash[:12]})"
 
     @cached_property
     def hash(self) -> str:
@@ -61,12 +61,33 @@ class Vocabulary:
         """(len(ids),) their indices, NO_TRACK where an id is not known in either of its two forms."""
         return np.fromiter((self._index(track_id) for track_id in ids), np.int32, len(ids))
 
+    def require(self, ids: Iterable[str]) -> Ints:
+        """(n,) the indices of `ids` (one or several); SegueError that names the first one that is not known, or is no text."""
+        ids = [ids] if isinstance(ids, str) or not isinstance(ids, Iterable) else list(ids)
+        for track_id in ids:
+            if not isinstance(track_id, str):
+                found = f"{track_id!r} ({type(track_id).__name__})"
+                raise SegueError(
+                    f"track id: expected text such as {self._example()}, found {found}. `vocabulary.ids` turns indices into ids"
+                )
+        indices = self.index_of(ids)
+        if (indices == NO_TRACK).any():
+            unknown = ids[int((indices == NO_TRACK).argmax())]
+            raise SegueError(
+                f"track id: expected one of {len(self)} known tracks such as {self._example()}, found {unknown!r}. "
+                "`vocabulary.track_ids` has all of them, `catalog.table` their titles and artists"
+            )
+        return indices
+
     def ids(self, indices: Ints | Sequence[int]) -> list[str]:
         """The ids of `indices`, in their order; SegueError for an index outside the vocabulary, NO_TRACK too."""
         wanted = np.asarray(indices, np.int64)
         if wanted.size and (wanted.min() < 0 or wanted.max() >= len(self)):
             raise SegueError(f"track index: expected 0 to {len(self) - 1}, found {wanted.min()} to {wanted.max()}")
         return [self.track_ids[i] for i in wanted.tolist()]  # a query engine's gather costs 50 us whatever it gathers
+
+    def _example(self) -> str:
+        return self.track_ids[0] if len(self) else "spotify:track:…"
 
     @cached_property
     def _lookup(self) -> dict[str, int]:

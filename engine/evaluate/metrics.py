@@ -58,7 +58,7 @@ def judge(ranking: Ranking, qrels: Qrels) -> Judged:
     _require_same_queries("ranking", queries, qrels)
     _require_distinct(ranking.tracks)
     rows = np.repeat(np.arange(queries), width)
-    return Judged(_is_relevant(rows, ranking.tracks.ravel(), qrels).reshape(queries, width), np.diff(qrels.offsets))
+    return Judged(_is_relevant(rows, ranking.tracks.ravel(), qrels).reshape(queries, width), qrels.relevant.lengths())
 
 
 def recall(judged: Judged, k: int) -> Values:
@@ -113,7 +113,7 @@ def recall_ceiling(candidates: Candidates, qrels: Qrels) -> Values:
     _require_same_queries("candidates", len(candidates), qrels)
     rows = candidates.query_of()
     found = rows[_is_relevant(rows, candidates.tracks, qrels)]
-    return _share(np.bincount(found, minlength=len(qrels)), np.diff(qrels.offsets))
+    return _share(np.bincount(found, minlength=len(qrels)), qrels.relevant.lengths())
 
 
 def coverage(ranking: Ranking, num_tracks: int, k: int) -> float:
@@ -156,10 +156,10 @@ def mean_with_interval(values: Values, seed: int, resamples: int = RESAMPLES) ->
 
 def _is_relevant(rows: Offsets, tracks: Ints, qrels: Qrels) -> Flags:
     """(n,) whether `tracks[j]` is relevant for query `rows[j]`; ids below 0 are padding or unknown and never are."""
-    num_tracks = 1 + max(tracks.max(initial=0), qrels.tracks.max(initial=0))
-    owners = np.repeat(np.arange(len(qrels)), np.diff(qrels.offsets))
-    known = qrels.tracks >= 0
-    right = owners[known] * np.int64(num_tracks) + qrels.tracks[known]
+    relevant = qrels.relevant
+    num_tracks = 1 + max(tracks.max(initial=0), relevant.values.max(initial=0))
+    known = relevant.values >= 0
+    right = relevant.owners()[known] * np.int64(num_tracks) + relevant.values[known]
     return np.isin(rows * np.int64(num_tracks) + tracks, right) & (tracks >= 0)
 
 

@@ -23,6 +23,7 @@ from engine.pipeline import SecondStage
 from engine.serve.model_cache import ModelCache, ModelRef
 from features.domain import Queries, Query, Retrieved
 from features.pairs import Facts, PairFeatures
+from features.ragged import Ragged
 from stages.protocols import Retriever
 
 T = TypeVar("T")
@@ -162,7 +163,7 @@ def _warm(second: SecondStage) -> SecondStage:
 def fusion_only(artifact: Artifact) -> SecondStage:
     """A second stage without ranker; fusion asks for no facts, so none are opened."""
     none = np.empty(0, np.int32)
-    features = PairFeatures(Facts(none, none, np.empty(0, np.float32), none, np.zeros(1, np.int64)), source_names(artifact), {})
+    features = PairFeatures(Facts(none, none, np.empty(0, np.float32), Ragged.of(())), source_names(artifact), {})
     return SecondStage(features, open_fusion(artifact.path / RANKER / FUSION), None, config_of(artifact).candidates)
 
 

@@ -487,3 +487,15 @@ def test_a_header_made_to_harm_is_refused(tmp_path: Path, header: str) -> None:
     for mmap in (False, True):
         with pytest.raises(SegueError, match=r"expected .*found "):
             load_array(tmp_path / "a.npy", dtype=np.float32, shape=(None, None), mmap=mmap)
+
+
+def test_a_path_may_be_text_and_an_artifact_says_what_it_is(path: Path) -> None:
+    artifact = open_artifact(str(path))
+    assert artifact.path == path
+    assert repr(artifact) == f"Artifact({path}, version {artifact.manifest.version}, 12 tracks, 1 source)"
+
+
+@pytest.mark.parametrize("wrong", [None, 5])
+def test_what_is_no_path_is_named(wrong: Any) -> None:
+    with pytest.raises(SegueError, match=r"artifact: expected the path of a folder, as text or a Path, found (None|5) \("):
+        open_artifact(wrong)

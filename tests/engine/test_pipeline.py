@@ -92,7 +92,7 @@ def test_queries_come_in_batches_of_bounded_size(made: Training) -> None:
     queries = asked(made, 2 * BATCH + 1)
     parts = list(batches(queries))
     assert [len(part) for part in parts] == [BATCH, BATCH, 1]
-    np.testing.assert_array_equal(np.concatenate([part.seeds for part in parts]), queries.seeds)
+    np.testing.assert_array_equal(np.concatenate([part.seeds.values for part in parts]), queries.seeds.values)
     assert sum((part.titles for part in parts), ()) == queries.titles
 
 

@@ -60,9 +60,9 @@ def test_seeds_are_in_playlist_order_without_repeats_and_unknown_ones_are_counte
 
 def test_the_two_forms_of_a_spotify_id_are_one_track(tmp_path: Path) -> None:
     path = challenge_file(tmp_path, [playlist(1, ["spotify:track:t2", "t2"])])
-    assert read_challenge(path, VOCABULARY).queries.seeds.tolist() == [2]
+    assert read_challenge(path, VOCABULARY).queries.seeds.values.tolist() == [2]
     truth = read_truth(truth_file(tmp_path, [(1, 0, "spotify:track:t4"), (1, 0, "t4")]), ["1"], VOCABULARY)
-    assert truth.qrels.tracks.tolist() == [4]
+    assert truth.qrels.relevant.values.tolist() == [4]
 
 
 def test_an_empty_challenge_is_a_challenge(tmp_path: Path) -> None:

@@ -154,3 +154,60 @@ def test_the_figures_are_those_of_the_playlists(dataset: Path) -> None:
     assert told["tracks per playlist"]["mean"] == 2.0
     assert told["playlists per track"]["max"] == 2
     assert (told["known of the tracks"]["title"], told["known of the tracks"]["energy"]) == (1.0, 0.0)
+
+
+# --- from Python ---
+
+
+def test_a_path_may_be_text(dataset: Path) -> None:
+    assert Dataset.open(str(dataset)).fingerprint == Dataset.open(dataset).fingerprint
+
+
+@pytest.mark.parametrize(("wrong", "found"), [(None, r"None \(NoneType\)"), (5, r"5 \(int\)"), (["dataset"], r"\['dataset'\] \(list\)")])
+def test_what_is_no_path_is_named(wrong: object, found: str) -> None:
+    with pytest.raises(SegueError, match=f"dataset: expected the path of a folder, as text or a Path, found {found}"):
+        Dataset.open(wrong)  # type: ignore[arg-type]
+
+
+def test_a_query_is_made_of_ids(dataset: Path) -> None:
+    data = Dataset.open(dataset)
+    one, two, three = data.vocabulary.track_ids
+    asked = data.query(two, one, two, title="road trip", exclude=[three])
+    assert (asked.seeds.tolist(), asked.title, asked.exclude.tolist()) == ([1, 0], "road trip", [2])
+    assert (asked.seeds.dtype, asked.exclude.dtype) == (np.int32, np.int32)
+    for ids in ([two, one], (two, one), iter((two, one)), pl.Series([two, one]), np.array([two, one])):
+        assert data.query(ids).seeds.tolist() == [1, 0]
+    assert data.query(two.removeprefix("spotify:track:"), exclude=three).seeds.tolist() == [1]
+
+
+def test_a_title_alone_is_a_query(dataset: Path) -> None:
+    asked = Dataset.open(dataset).query(title="road trip")
+    assert (asked.seeds.tolist(), asked.seeds.dtype, asked.title) == ([], np.int32, "road trip")
+
+
+@pytest.mark.parametrize("wrong", [5, None, 1.5, [5], ["known", None]])
+def test_an_id_that_is_no_text_is_named(dataset: Path, wrong: Any) -> None:
+    data = Dataset.open(dataset)
+    with pytest.raises(
+        SegueError, match=r"track id: expected text such as .*, found (5 \(int\)|None \(NoneType\)|1\.5 \(float\))\. `vocabulary\.ids`"
+    ):
+        data.query(wrong)
+
+
+def test_an_unknown_id_and_a_title_that_is_no_text_are_named(dataset: Path) -> None:
+    data = Dataset.open(dataset)
+    with pytest.raises(SegueError, match=r"track id: expected one of 3 known tracks such as .*, found 'nobody'\. `vocabulary\.track_ids`"):
+        data.query(data.vocabulary.track_ids[0], "nobody")
+    with pytest.raises(SegueError, match="found 'nobody'"):
+        data.query(exclude=["nobody"])
+    with pytest.raises(SegueError, match=r"title: expected text, found 7 \(int\)"):
+        data.query(title=7)  # type: ignore[arg-type]
+
+
+def test_a_dataset_and_its_parts_are_one_short_line_each(dataset: Path) -> None:
+    data = Dataset.open(dataset)
+    assert repr(data) == f"Dataset(2 playlists, 3 tracks, 4 interactions, {data.fingerprint[:12]})"
+    assert repr(data.interactions) == "Interactions(2 playlists, 3 tracks, 4 entries)"
+    assert repr(data.vocabulary) == f"Vocabulary(3 tracks, {data.vocabulary.hash[:12]})"
+    assert repr(data.catalog) == "Catalog(3 tracks)"
+    assert repr(data.query(title="x")) == "Query(0 seeds, title 'x', 0 excluded)"

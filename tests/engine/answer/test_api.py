@@ -83,7 +83,7 @@ def test_the_answer_over_http_is_that_of_the_pipeline(app: ASGIApp, tiny_model: 
 def test_a_known_playlist_is_continued_without_its_own_tracks(app: ASGIApp, tiny_model: Model) -> None:
     playlist = tiny_model.names.playlists
     told = recommend(app, playlist_id=playlist.ids[4], k=50).json()
-    own = set(tiny_model.names.vocabulary.ids(playlist.tracks[playlist.offsets[4] : playlist.offsets[5]]))
+    own = set(tiny_model.names.vocabulary.ids(playlist.tracks.row(4)))
     assert len(told["tracks"]) == 50
     assert not {track["track_id"] for track in told["tracks"]} & own
 

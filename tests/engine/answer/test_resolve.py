@@ -43,7 +43,7 @@ def test_nothing_asked_is_an_empty_query(tiny_model: Model) -> None:
 
 def test_a_known_playlist_brings_its_tracks_before_the_given_ones_and_its_title(tiny_model: Model) -> None:
     playlists = tiny_model.names.playlists
-    tracks, title = playlists.tracks[playlists.offsets[5] : playlists.offsets[6]].tolist(), playlists.titles[5]
+    tracks, title = playlists.tracks.row(5).tolist(), playlists.titles[5]
     other = next(track for track in range(400) if track not in tracks)
     asked = ask(tiny_model.names, ids(tiny_model, other, tracks[0]), playlists.ids[5])
     assert asked.query.seeds.tolist() == [*dict.fromkeys(tracks), other]

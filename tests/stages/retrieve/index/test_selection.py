@@ -160,7 +160,7 @@ def test_playlists_ask_with_their_first_half() -> None:
     assert [asked.seeds_of(i).tolist() for i in range(len(asked))] == [[3, 1], [5], [4, 0]]
     one, other = sample_queries(held, seed=1, count=2), sample_queries(held, seed=1, count=2)
     assert len(one) == 2
-    np.testing.assert_array_equal(one.seeds, other.seeds)
+    np.testing.assert_array_equal(one.seeds.values, other.seeds.values)
 
 
 @pytest.mark.parametrize(
