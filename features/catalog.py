@@ -11,7 +11,7 @@ from functools import cached_property
 import polars as pl
 
 from features.domain import NO_TRACK, Ints, counted
-from features.schema import ALBUM, ARTIST
+from features.schema import ALBUM, ARTIST, CATALOG
 
 UNKNOWN = NO_TRACK
 """The artist or album index of a track whose artist or album is not known."""
@@ -22,6 +22,11 @@ class Catalog:
     """`table` in schema.CATALOG: row i describes track_index i."""
 
     table: pl.DataFrame
+
+    @classmethod
+    def unknown(cls, num_tracks: int) -> Catalog:
+        """Tracks of which nothing is known."""
+        return cls(pl.DataFrame({name: pl.Series([None] * num_tracks, dtype=dtype) for name, dtype in CATALOG.items()}))
 
     def __len__(self) -> int:
         """How many tracks."""

@@ -13,12 +13,14 @@ import numpy as np
 
 from features.catalog import Catalog
 from features.content import ContentRecipe
-from features.domain import Floats, Ints
+from features.dataset import Dataset
+from features.domain import Floats, Ints, SegueError
+from features.frames import Pairs, dataset_of, is_pairs
 from features.interactions import Interactions
 from stages.resume import FROM_SCRATCH, TrainingContext
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TrainingData:
     """Who holds what, what is known of every track, and where an earlier fit left off."""
 
@@ -40,6 +42,10 @@ class TrainingData:
         content = recipe.fit(catalog, interactions)
         return cls(interactions, catalog, content.values, seed, content.names, serves)
 
+    def __repr__(self) -> str:
+        held = f"{self.interactions.num_playlists:,} playlists x {self.num_tracks:,} tracks, {len(self.interactions.tracks):,} entries"
+        return f"<TrainingData: {held}, {self.content.shape[1]} content features, seed {self.seed}>"
+
     @property
     def num_tracks(self) -> int:
         return self.interactions.num_tracks
@@ -48,3 +54,22 @@ class TrainingData:
     def tracks_in_playlists(self) -> Ints:
         """(m,) the tracks that at least one playlist holds, ascending."""
         return np.flatnonzero(self.interactions.track_counts).astype(np.int32)
+
+
+def as_training_data(data: TrainingData | Dataset | Interactions | Pairs, seed: int = 0) -> TrainingData:
+    """What a fit accepts: training data as it is, or a dataset, its interactions, or pairs of (playlist, track).
+
+    SegueError for anything else. `features.frames` says which pairs; `dataset_of` there gives the vocabulary of their tracks.
+    """
+    if isinstance(data, TrainingData):
+        return data
+    if isinstance(data, Interactions):
+        return TrainingData(data, Catalog.unknown(data.num_tracks), np.empty((data.num_tracks, 0), np.float32), seed)
+    if is_pairs(data):
+        data = dataset_of(data)
+    if isinstance(data, Dataset):
+        return TrainingData.of(data.interactions, data.catalog, ContentRecipe(), seed)
+    raise SegueError(
+        "fit: expected TrainingData, a Dataset, its interactions, or pairs of (playlist, track) as a table with two columns or a sparse "
+        f"matrix, found {type(data).__name__}. Open a dataset with `Dataset.open(path)`"
+    )

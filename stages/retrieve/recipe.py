@@ -6,13 +6,17 @@ training side (`stages.retrieve.fitting`), which needs torch; opening is a metho
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
 from importlib import import_module
 from pathlib import Path
 from typing import cast
 
+from features.dataset import Dataset
+from features.frames import Pairs
+from features.interactions import Interactions
 from features.progress import Progress, silent
-from stages.protocols import Retriever
+from stages.retrieve.source import Source
 from stages.settings import Settings
 from stages.training_data import TrainingData
 
@@ -22,12 +26,16 @@ class Recipe(Settings):
 
     kind: str
 
-    def fit(self, data: TrainingData, report: Progress = silent) -> Retriever:
-        """Trains a source; the same as `stages.retrieve.fitting.fit(self, data, report)`."""
+    def fit(self, data: TrainingData | Dataset | Interactions | Pairs, report: Progress = silent) -> Source:
+        """Trains a source; the same as `stages.retrieve.fitting.fit(self, data, report)`, which says what `data` may be."""
         # No import statement: it would tie every server, which opens recipes, to torch, and close an import cycle.
         fitting = import_module("stages.retrieve.fitting")
-        return cast(Retriever, fitting.fit(self, data, report))
+        return cast(Source, fitting.fit(self, data, report))
+
+    def open(self, folder: str | os.PathLike[str], num_tracks: int) -> Source:
+        """The source that was saved into `folder`, its large arrays mapped into memory; SegueError where it is damaged."""
+        return self.read(Path(folder), num_tracks)
 
     @abstractmethod
-    def open(self, folder: Path, num_tracks: int) -> Retriever:
-        """The source that was saved into `folder`, its large arrays mapped into memory; SegueError where it is damaged."""
+    def read(self, folder: Path, num_tracks: int) -> Source:
+        """What `open` promises."""

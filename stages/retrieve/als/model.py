@@ -30,8 +30,7 @@ from features.domain import Floats, Ints, Offsets
 from features.npy import load_array, save_array
 from stages.retrieve.index.recipe import IndexRecipe
 from stages.retrieve.recipe import Recipe
-from stages.retrieve.source import VectorSource
-from stages.retrieve.vectors import open_vectors
+from stages.retrieve.vectors import VectorSource, open_vectors
 
 
 class AlsRecipe(Recipe):
@@ -73,7 +72,7 @@ class AlsRecipe(Recipe):
             system[fixed, fixed] = target[fixed] = 1
         return _solved(system, target)
 
-    def open(self, folder: Path, num_tracks: int) -> Als:
+    def read(self, folder: Path, num_tracks: int) -> Als:
         vectors = open_vectors(folder, (num_tracks, self.width))
         gram = load_array(folder / "gram.npy", dtype=np.float32, shape=(self.width, self.width))
         return Als(self, vectors, self.index.open(folder, vectors), gram)
@@ -129,7 +128,7 @@ class Als(VectorSource):
         plays = self.recipe.recency(np.array([0, len(seeds)]))
         return self.recipe.fold_in(self.gram, self.track_vectors[seeds], plays, len(self.track_vectors))
 
-    def save_parts(self, folder: Path) -> None:
+    def write_parts(self, folder: Path) -> None:
         save_array(folder / "gram.npy", self.gram)
 
     def facts(self) -> dict[str, Any]:

@@ -28,8 +28,7 @@ from safetensors.numpy import load_file, save_file
 from features.domain import Floats, Ints, Queries, SegueError
 from stages.retrieve.index.recipe import IndexRecipe
 from stages.retrieve.recipe import Recipe
-from stages.retrieve.source import VectorSource
-from stages.retrieve.vectors import open_vectors
+from stages.retrieve.vectors import VectorSource, open_vectors
 
 LAYERS = "layers.safetensors"
 
@@ -55,7 +54,7 @@ class AutoencoderRecipe(Recipe):
     """Share of the shown tracks that are left out again, at random."""
     index: IndexRecipe = IndexRecipe()
 
-    def open(self, folder: Path, num_tracks: int) -> Autoencoder:
+    def read(self, folder: Path, num_tracks: int) -> Autoencoder:
         vectors = open_vectors(folder, (num_tracks, self.dim + 1))
         return Autoencoder(self, vectors, self.index.open(folder, vectors), _open_layers(folder / LAYERS, layer_shapes(self)))
 
@@ -115,7 +114,7 @@ class Autoencoder(VectorSource):
         result: Floats = values @ self.layers[f"{name}.weight"].T + self.layers[f"{name}.bias"]
         return result
 
-    def save_parts(self, folder: Path) -> None:
+    def write_parts(self, folder: Path) -> None:
         save_file({name: np.ascontiguousarray(layer) for name, layer in self.layers.items()}, folder / LAYERS)
 
     def facts(self) -> dict[str, Any]:

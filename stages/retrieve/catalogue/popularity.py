@@ -25,7 +25,7 @@ class PopularityRecipe(Recipe):
 
     kind: Literal["popularity"] = "popularity"
 
-    def open(self, folder: Path, num_tracks: int) -> Popularity:
+    def read(self, folder: Path, num_tracks: int) -> Popularity:
         order = load_array(folder / "order.npy", dtype=np.int32, shape=(num_tracks,), mmap=True)
         return Popularity(order, load_array(folder / "counts.npy", dtype=np.float32, shape=(num_tracks,), mmap=True))
 
@@ -52,7 +52,7 @@ class Popularity(WithoutVectors):
     def retrieve_batch(self, queries: Queries, n: int) -> Retrieved:
         return topk.top_of_order(self.order, self.counts, queries, n)
 
-    def save(self, folder: Path) -> dict[str, Any]:
+    def write(self, folder: Path) -> dict[str, Any]:
         save_array(folder / "order.npy", self.order)
         save_array(folder / "counts.npy", self.counts)
         return {"kind": "popularity"}

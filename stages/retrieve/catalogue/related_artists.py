@@ -23,8 +23,7 @@ from features.npy import load_array, save_array
 from stages.retrieve.als.model import AlsRecipe
 from stages.retrieve.index.recipe import IndexRecipe
 from stages.retrieve.recipe import Recipe
-from stages.retrieve.source import VectorSource
-from stages.retrieve.vectors import open_vectors
+from stages.retrieve.vectors import VectorSource, open_vectors
 
 
 class RelatedRecipe(Recipe):
@@ -39,7 +38,7 @@ class RelatedRecipe(Recipe):
     """A track's vector is its artist's times (1 + playlists) to this power."""
     index: IndexRecipe = IndexRecipe()
 
-    def open(self, folder: Path, num_tracks: int) -> Related:
+    def read(self, folder: Path, num_tracks: int) -> Related:
         width = self.als.width
         artists = load_array(folder / "artists.npy", dtype=np.int32, shape=(num_tracks,), mmap=True)
         of_artists = load_array(folder / "artist_vectors.npy", dtype=np.float32, shape=(None, width), mmap=True)
@@ -72,7 +71,7 @@ class Related(VectorSource):
         gram: Floats = self.artist_vectors.T @ self.artist_vectors
         return gram
 
-    def save_parts(self, folder: Path) -> None:
+    def write_parts(self, folder: Path) -> None:
         save_array(folder / "artists.npy", self.artists)
         save_array(folder / "artist_vectors.npy", np.ascontiguousarray(self.artist_vectors))
 

@@ -35,7 +35,7 @@ class ArtistRecipe(Recipe):
     tracks_per_artist: int = Field(200, ge=1)
     """Of each artist so many tracks are proposed at most, the most popular ones."""
 
-    def open(self, folder: Path, num_tracks: int) -> MoreOfTheSame:
+    def read(self, folder: Path, num_tracks: int) -> MoreOfTheSame:
         return MoreOfTheSame.open(self.kind, folder, num_tracks)
 
 
@@ -46,7 +46,7 @@ class AlbumRecipe(Recipe):
     tracks_per_album: int = Field(100, ge=1)
     """Of each album so many tracks are proposed at most, the most popular ones."""
 
-    def open(self, folder: Path, num_tracks: int) -> MoreOfTheSame:
+    def read(self, folder: Path, num_tracks: int) -> MoreOfTheSame:
         return MoreOfTheSame.open(self.kind, folder, num_tracks)
 
 
@@ -91,7 +91,7 @@ class MoreOfTheSame(WithoutVectors):
         owners, counts = np.unique(of_seeds[of_seeds != UNKNOWN], return_counts=True)
         return owners, np.sqrt(counts).astype(np.float32)
 
-    def save(self, folder: Path) -> dict[str, Any]:
+    def write(self, folder: Path) -> dict[str, Any]:
         save_array(folder / "owners.npy", self.owners)
         save_sparse(folder, "tracks", self.tracks)
         return {"kind": self.kind, f"{self.kind}s": int(self.tracks.shape[0])}

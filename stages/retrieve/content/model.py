@@ -12,7 +12,7 @@ from typing import Any
 
 from features.domain import Floats, Ints
 from features.unit_length import unit
-from stages.retrieve.source import VectorSource
+from stages.retrieve.vectors import VectorSource
 
 
 @dataclass(frozen=True, repr=False)

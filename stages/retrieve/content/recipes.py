@@ -48,7 +48,7 @@ class CosineRecipe(Recipe):
     """Groups that are whitened; the columns of the others keep their proportions."""
     index: IndexRecipe = IndexRecipe()
 
-    def open(self, folder: Path, num_tracks: int) -> Content:
+    def read(self, folder: Path, num_tracks: int) -> Content:
         return _open(self, self.index, folder, (num_tracks, None))
 
 
@@ -67,7 +67,7 @@ class ContractiveRecipe(Recipe):
     """Weight of the contractive penalty, the squared norm of the encoder's Jacobian."""
     index: IndexRecipe = IndexRecipe()
 
-    def open(self, folder: Path, num_tracks: int) -> Content:
+    def read(self, folder: Path, num_tracks: int) -> Content:
         return _open(self, self.index, folder, (num_tracks, self.dim))
 
 
@@ -96,7 +96,7 @@ class TransformerRecipe(Recipe):
             raise ValueError(f"dim must be a multiple of heads, expected so many times {self.heads}, found {self.dim}")
         return self
 
-    def open(self, folder: Path, num_tracks: int) -> Content:
+    def read(self, folder: Path, num_tracks: int) -> Content:
         return _open(self, self.index, folder, (num_tracks, self.dim))
 
 

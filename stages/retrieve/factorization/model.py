@@ -29,8 +29,7 @@ from features.domain import Floats, Ints, SegueError
 from features.npy import load_array, save_array
 from stages.retrieve.index.recipe import IndexRecipe
 from stages.retrieve.recipe import Recipe
-from stages.retrieve.source import VectorSource
-from stages.retrieve.vectors import open_vectors
+from stages.retrieve.vectors import VectorSource, open_vectors
 
 Doubles = npt.NDArray[np.float64]
 
@@ -64,7 +63,7 @@ class FactorizationRecipe(Recipe):
     """Tracks that stand for all others when a query is folded in."""
     index: IndexRecipe = IndexRecipe()
 
-    def open(self, folder: Path, num_tracks: int) -> Factorization:
+    def read(self, folder: Path, num_tracks: int) -> Factorization:
         vectors = open_vectors(folder, (num_tracks, self.factors + 1))
         return Factorization(self, vectors, self.index.open(folder, vectors), Background.open(folder, num_tracks))
 
@@ -141,7 +140,7 @@ class Factorization(VectorSource):
         targets = (np.arange(len(tracks)) < len(seeds)).astype(np.float64)
         return _logistic(self.track_vectors[tracks].astype(np.float64), targets, weights, self.recipe.regularization)
 
-    def save_parts(self, folder: Path) -> None:
+    def write_parts(self, folder: Path) -> None:
         self.background.save(folder)
 
     def facts(self) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class GraphRecipe(Recipe):
     most_playlists: int = Field(2_000, ge=1)
     """Of a more popular seed an even sample of its playlists is used."""
 
-    def open(self, folder: Path, num_tracks: int) -> Items:
+    def read(self, folder: Path, num_tracks: int) -> Items:
         return Items.open(self.kind, folder, num_tracks)
 
 
@@ -56,7 +56,7 @@ class SlimRecipe(Recipe):
     most_entries: int = Field(5_000_000, ge=1)
     """A larger dataset is sampled down to playlists with about so many entries."""
 
-    def open(self, folder: Path, num_tracks: int) -> Items:
+    def read(self, folder: Path, num_tracks: int) -> Items:
         return Items.open(self.kind, folder, num_tracks)
 
 
@@ -80,6 +80,6 @@ class Items(WithoutVectors):
     def retrieve_batch(self, queries: Queries, n: int) -> Retrieved:
         return top_of_sums(self.weights, each_seed_once(queries), queries, n)
 
-    def save(self, folder: Path) -> dict[str, Any]:
+    def write(self, folder: Path) -> dict[str, Any]:
         save_sparse(folder, "weights", self.weights)
         return {"kind": "items", "model": self.model, "weights": int(self.weights.nnz), "metric": "summed weights"}

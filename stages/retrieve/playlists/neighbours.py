@@ -30,7 +30,7 @@ class NeighboursRecipe(Recipe):
     sharpness: float = Field(1.5, gt=0)
     """Power of the similarity in a vote: the larger, the more the nearest playlists count."""
 
-    def open(self, folder: Path, num_tracks: int) -> Neighbours:
+    def read(self, folder: Path, num_tracks: int) -> Neighbours:
         return Neighbours(Voters.open(folder, num_tracks, num_tracks, self.neighbours, self.sharpness))
 
 
@@ -53,6 +53,6 @@ class Neighbours(WithoutVectors):
     def retrieve_batch(self, queries: Queries, n: int) -> Retrieved:
         return self.voters.elect(each_seed_once(queries), queries, n)
 
-    def save(self, folder: Path) -> dict[str, Any]:
+    def write(self, folder: Path) -> dict[str, Any]:
         self.voters.save(folder)
         return {"kind": "neighbours", "playlists": int(self.voters.holds.shape[0]), "metric": "idf cosine"}

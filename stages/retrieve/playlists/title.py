@@ -71,7 +71,7 @@ class TitleRecipe(Recipe):
             buckets += [zlib.crc32(gram.encode(errors="surrogatepass")) % BUCKETS for gram in sorted(grams | {marked})]
         return buckets
 
-    def open(self, folder: Path, num_tracks: int) -> Title:
+    def read(self, folder: Path, num_tracks: int) -> Title:
         return Title(self, Voters.open(folder, BUCKETS, num_tracks, self.neighbours, self.sharpness))
 
 
@@ -115,6 +115,6 @@ class Title(WithoutVectors):
     def retrieve_batch(self, queries: Queries, n: int) -> Retrieved:
         return self.voters.elect(rows_of(self.recipe.grams(queries.titles)), queries, n)
 
-    def save(self, folder: Path) -> dict[str, Any]:
+    def write(self, folder: Path) -> dict[str, Any]:
         self.voters.save(folder)
         return {"kind": "title", "titles": int(self.voters.holds.shape[0]), "metric": "tf-idf cosine of character n-grams"}
