@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from engine.artifact import open_artifact
-from engine.model import Model, open_model
+from engine.model import Model, load_model
 from features.dataset import Dataset
 from features.domain import Queries, Query
 from features.manifest import file_facts, fingerprint_of, read_manifest
@@ -37,7 +37,7 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(artifact: Path) -> Model:
-    return open_model(artifact)
+    return load_model(artifact)
 
 
 def sha256_of(folder: Path) -> dict[str, str]:
