@@ -74,7 +74,7 @@ def test_an_artifact_of_version_3_is_opened_byte_for_byte(artifact: Path) -> Non
     assert (manifest.format_version, manifest.version) == (3, "5281c7f91c6b")
     assert before["manifest.json"] == MANIFESTS["manifest.json"]
     assert {name: entry.sha256 for name, entry in manifest.files.items()} == {n: s for n, s in before.items() if n != "manifest.json"}
-    open_model(artifact)
+    load_model(artifact)
     assert sha256_of(artifact) == before
 
 
