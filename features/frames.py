@@ -82,7 +82,7 @@ def _of_table(table: pl.DataFrame) -> Dataset:
 
 def _index(column: str, ids: pl.Series) -> pl.Expr:
     """The place of each value of `column` in `ids`."""
-    return pl.col(column).replace_strict(ids, pl.int_range(len(ids), eager=True), return_dtype=pl.Int32)
+    return pl.col(column).replace_strict(ids, pl.int_range(len(ids), eager=True)).cast(pl.Int32)
 
 
 def _pairs(table: pl.DataFrame) -> pl.DataFrame:

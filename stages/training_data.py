@@ -14,7 +14,7 @@ import numpy as np
 from features.catalog import Catalog
 from features.content import ContentRecipe
 from features.dataset import Dataset
-from features.domain import Floats, Ints, SegueError
+from features.domain import Floats, Ints, SegueError, counted
 from features.frames import Pairs, dataset_of, is_pairs
 from features.interactions import Interactions
 from stages.resume import FROM_SCRATCH, TrainingContext
@@ -43,8 +43,9 @@ class TrainingData:
         return cls(interactions, catalog, content.values, seed, content.names, serves)
 
     def __repr__(self) -> str:
-        held = f"{self.interactions.num_playlists:,} playlists x {self.num_tracks:,} tracks, {len(self.interactions.tracks):,} entries"
-        return f"<TrainingData: {held}, {self.content.shape[1]} content features, seed {self.seed}>"
+        held, features = self.interactions, counted(self.content.shape[1], "content feature")
+        size = f"{counted(held.num_playlists, 'playlist')} x {counted(held.num_tracks, 'track')}, {counted(len(held.tracks), 'entry')}"
+        return f"<TrainingData: {size}, {features}, seed {self.seed}>"
 
     @property
     def num_tracks(self) -> int:

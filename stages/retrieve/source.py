@@ -33,7 +33,10 @@ class Source(ABC):
             return self.retrieve_batch(Queries.of([queries]), n)
         if isinstance(queries, Queries):
             return self.retrieve_batch(queries, n)
-        raise SegueError(f"retrieve: expected a Query or Queries, found {type(queries).__name__}. Make one with `dataset.query(...)`")
+        raise SegueError(
+            f"retrieve: expected a Query or Queries, found {type(queries).__name__}. Make one with `dataset.query(...)`, "
+            "a batch with `Queries.of([...])`"
+        )
 
     @abstractmethod
     def retrieve_batch(self, queries: Queries, n: int) -> Retrieved:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from features.domain import Floats, Ints, Queries, Retrieved
+from features.domain import Floats, Ints, Queries, Retrieved, counted
 from features.npy import load_array, save_array
 from stages.retrieve.index.protocol import Index
 from stages.retrieve.recipe import Recipe
@@ -59,11 +59,11 @@ class VectorSource(Source):
 
     @property
     def dimensions(self) -> str:
-        return f"{self.track_vectors.shape[1]} dimensions"
+        return counted(self.track_vectors.shape[1], "dimension")
 
     @property
     def size(self) -> str:
-        return f"{len(self.track_vectors):,} tracks x {self.dimensions}, {self.index.kind} index"
+        return f"{counted(len(self.track_vectors), 'track')} x {self.dimensions}, {self.index.kind} index"
 
 
 def save_vectors(folder: Path, vectors: Floats) -> None:

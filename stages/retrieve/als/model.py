@@ -26,7 +26,7 @@ import numpy as np
 from pydantic import Field
 from scipy.linalg.lapack import dposv
 
-from features.domain import Floats, Ints, Offsets
+from features.domain import Floats, Ints, Offsets, counted
 from features.npy import load_array, save_array
 from stages.retrieve.index.recipe import IndexRecipe
 from stages.retrieve.recipe import Recipe
@@ -137,4 +137,4 @@ class Als(VectorSource):
 
     @property
     def dimensions(self) -> str:
-        return f"{self.recipe.factors} factors"
+        return counted(self.recipe.factors, "factor")

@@ -25,7 +25,7 @@ from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from features.domain import Floats, Ints, Queries, SegueError
+from features.domain import Floats, Ints, Queries, SegueError, counted
 from stages.retrieve.index.recipe import IndexRecipe
 from stages.retrieve.recipe import Recipe
 from stages.retrieve.vectors import VectorSource, open_vectors
@@ -123,4 +123,4 @@ class Autoencoder(VectorSource):
 
     @property
     def dimensions(self) -> str:
-        return f"{self.recipe.dim} dimensions"
+        return counted(self.recipe.dim, "dimension")

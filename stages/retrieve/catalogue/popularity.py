@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from features.domain import Floats, Ints, Queries, Retrieved
+from features.domain import Floats, Ints, Queries, Retrieved, counted
 from features.npy import load_array, save_array
 from features.progress import Progress
 from stages.retrieve import topk
@@ -47,7 +47,7 @@ class Popularity(WithoutVectors):
 
     @property
     def size(self) -> str:
-        return f"{len(self.order):,} tracks"
+        return counted(len(self.order), "track")
 
     def retrieve_batch(self, queries: Queries, n: int) -> Retrieved:
         return topk.top_of_order(self.order, self.counts, queries, n)

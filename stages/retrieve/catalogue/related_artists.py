@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import Field
 
 from features.catalog import UNKNOWN
-from features.domain import Floats, Ints
+from features.domain import Floats, Ints, counted
 from features.npy import load_array, save_array
 from stages.retrieve.als.model import AlsRecipe
 from stages.retrieve.index.recipe import IndexRecipe
@@ -80,4 +80,4 @@ class Related(VectorSource):
 
     @property
     def dimensions(self) -> str:
-        return f"{self.recipe.als.factors} factors of {len(self.artist_vectors):,} artists"
+        return f"{counted(self.recipe.als.factors, 'factor')} of {counted(len(self.artist_vectors), 'artist')}"

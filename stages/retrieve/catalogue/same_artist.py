@@ -16,7 +16,7 @@ import scipy.sparse as sp
 from pydantic import Field
 
 from features.catalog import UNKNOWN
-from features.domain import Ints, Queries, Retrieved
+from features.domain import Ints, Queries, Retrieved, counted
 from features.npy import load_array, save_array
 from features.progress import Progress
 from stages.retrieve.recipe import Recipe
@@ -80,7 +80,7 @@ class MoreOfTheSame(WithoutVectors):
 
     @property
     def size(self) -> str:
-        return f"{self.tracks.shape[0]:,} {self.kind}s, {self.tracks.shape[1]:,} tracks"
+        return f"{counted(self.tracks.shape[0], self.kind)} x {counted(self.tracks.shape[1], 'track')}"
 
     def retrieve_batch(self, queries: Queries, n: int) -> Retrieved:
         return top_of_sums(self.tracks, (self._owners(queries.seeds_of(i)) for i in range(len(queries))), queries, n)

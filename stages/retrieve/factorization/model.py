@@ -25,7 +25,7 @@ import numpy.typing as npt
 from pydantic import Field
 from scipy.special import expit
 
-from features.domain import Floats, Ints, SegueError
+from features.domain import Floats, Ints, SegueError, counted
 from features.npy import load_array, save_array
 from stages.retrieve.index.recipe import IndexRecipe
 from stages.retrieve.recipe import Recipe
@@ -149,7 +149,7 @@ class Factorization(VectorSource):
 
     @property
     def dimensions(self) -> str:
-        return f"{self.recipe.factors} factors"
+        return counted(self.recipe.factors, "factor")
 
 
 def _logistic(vectors: Doubles, targets: Doubles, weights: Doubles, ridge: float) -> Doubles:

@@ -55,12 +55,15 @@ class Trial:
         return {"index": self.index, **work, **rounded}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Chosen:
     """An index with the figures it was chosen by; opened again it is the index alone."""
 
     index: Index
     figures: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        return repr(self.index)
 
     @property
     def kind(self) -> Kind:

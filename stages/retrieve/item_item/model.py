@@ -13,7 +13,7 @@ from typing import Any, Literal
 import scipy.sparse as sp
 from pydantic import Field
 
-from features.domain import Queries, Retrieved
+from features.domain import Queries, Retrieved, counted
 from stages.retrieve.recipe import Recipe
 from stages.retrieve.source import WithoutVectors
 from stages.retrieve.sparse import open_sparse, save_sparse
@@ -75,7 +75,7 @@ class Items(WithoutVectors):
 
     @property
     def size(self) -> str:
-        return f"{self.weights.shape[0]:,} tracks, {self.weights.nnz:,} weights by {self.model}"
+        return f"{counted(self.weights.shape[0], 'track')}, {counted(self.weights.nnz, 'weight')} by {self.model}"
 
     def retrieve_batch(self, queries: Queries, n: int) -> Retrieved:
         return top_of_sums(self.weights, each_seed_once(queries), queries, n)

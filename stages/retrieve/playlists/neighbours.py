@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from features.domain import Queries, Retrieved
+from features.domain import Queries, Retrieved, counted
 from features.progress import Progress
 from stages.retrieve.playlists.voting import Voters
 from stages.retrieve.recipe import Recipe
@@ -48,7 +48,7 @@ class Neighbours(WithoutVectors):
 
     @property
     def size(self) -> str:
-        return f"{self.voters.holds.shape[0]:,} playlists x {self.voters.holds.shape[1]:,} tracks"
+        return f"{counted(self.voters.holds.shape[0], 'playlist')} x {counted(self.voters.holds.shape[1], 'track')}"
 
     def retrieve_batch(self, queries: Queries, n: int) -> Retrieved:
         return self.voters.elect(each_seed_once(queries), queries, n)

@@ -21,7 +21,7 @@ import numpy as np
 import scipy.sparse as sp
 from pydantic import Field
 
-from features.domain import Queries, Retrieved
+from features.domain import Queries, Retrieved, counted
 from features.progress import Progress
 from features.ragged import offsets_of
 from stages.retrieve.playlists.voting import Voters
@@ -110,7 +110,7 @@ class Title(WithoutVectors):
 
     @property
     def size(self) -> str:
-        return f"{self.voters.holds.shape[0]:,} titles x {self.voters.holds.shape[1]:,} tracks"
+        return f"{counted(self.voters.holds.shape[0], 'title')} x {counted(self.voters.holds.shape[1], 'track')}"
 
     def retrieve_batch(self, queries: Queries, n: int) -> Retrieved:
         return self.voters.elect(rows_of(self.recipe.grams(queries.titles)), queries, n)
