@@ -15,12 +15,12 @@ PROGRESS := sed -un -e 's/^ *Downloading \([^ ]*\) (\([0-9.]* [MG]B\)).*/  downl
 	-e 's/^Installing collected packages.*/  installing all of them/p'
 
 # The installation of torch on Linux.
-GPU := torch from PyPI brings GPU libraries on Linux, 5 to 6 GB installed. To use a CPU build instead, stop now: see "Installing" in README.md
+GPU := torch from PyPI brings GPU libraries on Linux, 5 to 6 GB installed. To use a CPU build instead, stop now: see Installing in README.md
 
 help:
 	@echo "make demo    the whole job on a small synthetic world, from files to an answer over HTTP"
 	@echo "make test    lint, types, architecture and tests"
-	@echo "make quick   the tests that need no Ray cluster and no long time: under 90 s"
+	@echo "make quick   the tests that need no Ray cluster and no long time"
 	@echo "make lint    lint, types and architecture"
 	@echo "make bench   how fast an artifact is served: ARTIFACT=artifact CHALLENGE=challenge.json DATASET=dataset"
 	@echo "make setup   only install, into .venv"
