@@ -43,7 +43,7 @@ def test_the_answer_is_that_of_the_pipeline(recommender: Recommender, tiny_model
 
 def test_a_known_playlist_is_continued_with_its_own_title(recommender: Recommender, tiny_model: Model) -> None:
     playlists = tiny_model.names.playlists
-    tracks = playlists.tracks[playlists.offsets[4] : playlists.offsets[5]]
+    tracks = playlists.tracks.row(4)
     by_id = recommender.recommend(playlist_id=playlists.ids[4], k=50)
     assert by_id == recommender.recommend(ids(tiny_model, *tracks), title=playlists.titles[4], k=50)
     assert not {row.track_id for row in by_id} & set(ids(tiny_model, *tracks))

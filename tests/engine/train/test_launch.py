@@ -366,7 +366,7 @@ def test_a_warm_start_keeps_the_ranker_and_takes_a_fraction_of_the_sweeps(
     assert figures(manifest)["artifact"]["started from"] == undisturbed[0].version
     assert manifest.num_tracks == read_manifest(grown).num_tracks
     model = load_model(out)
-    assert (model.pipeline.recommend(Queries.of([Query(model.names.playlists.tracks[:5])]), 10).ranking.tracks >= 0).all()
+    assert (model.pipeline.recommend(Queries.of([Query(model.names.playlists.tracks.values[:5])]), 10).ranking.tracks >= 0).all()
 
 
 def test_an_older_model_that_is_none_is_one_line(dataset: Path, tmp_path: Path) -> None:

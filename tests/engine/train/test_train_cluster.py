@@ -107,7 +107,7 @@ def assert_answers(artifact: Path) -> None:
 def model_query(model: Any) -> Any:
     from features.domain import Query
 
-    return Query(model.names.playlists.tracks[:5])
+    return Query(model.names.playlists.tracks.values[:5])
 
 
 def test_an_error_of_a_worker_is_one_line_without_a_second_try(ray_cluster: ModuleType, dataset: Path, tmp_path: Path) -> None:
