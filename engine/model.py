@@ -13,7 +13,7 @@ Large arrays are mapped into memory, so that processes on one machine share them
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -58,12 +58,17 @@ class Trained:
     """Everything that training made, which `save_model` saves."""
 
     sources: Mapping[str, Saved]
-    facts: Facts
+    build_facts: Callable[[], Facts]
+    """Takes seconds on a large dataset, and most workers of a training never read them."""
     fusion: Fusion
     ranker: LambdaMart
     figures: Mapping[str, Any]
     config: Config
     """With the settings that training chose."""
+
+    @cached_property
+    def facts(self) -> Facts:
+        return self.build_facts()
 
 
 def save_model(trained: Trained, dataset: Dataset, path: Path) -> Manifest:

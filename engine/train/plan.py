@@ -84,7 +84,7 @@ def _train_warm(dataset: Dataset, store: PhaseStore, report: Progress, previous:
 
 
 def _trained(dataset: Dataset, final: Sources, fusion: Fusion, checked: CheckedRanker, resolved: ResolvedConfig) -> Trained:
-    facts = Facts.of(dataset.interactions, dataset.catalog)
+    facts = partial(Facts.of, dataset.interactions, dataset.catalog)
     return Trained(final, facts, fusion, checked.ranker, {**checked.figures, **resolved.reasons}, resolved.config)
 
 

@@ -133,7 +133,7 @@ def test_nothing_behind_the_examples_saw_a_hidden_track(made: Training, seen: Se
 
 
 def test_in_a_whole_training_all_are_fitted_without_then_with_the_hidden_tracks(made: Training, seen: Seen) -> None:
-    plan.train(made.dataset, QUICKEST)
+    assert plan.train(made.dataset, QUICKEST).facts
     split = masked(made.dataset, QUICKEST)
     half = len(seen.by) // 2
     assert sorted(seen.by[:half]) == sorted(seen.by[half:])
@@ -143,7 +143,7 @@ def test_in_a_whole_training_all_are_fitted_without_then_with_the_hidden_tracks(
 
 def test_each_fold_masks_other_playlists_and_its_sources_see_none_of_their_hidden_tracks(made: Training, seen: Seen) -> None:
     config = QUICKEST.model_copy(update={"examples": QUICKEST.examples.model_copy(update={"folds": 2})})
-    plan.train(made.dataset, config)
+    assert plan.train(made.dataset, config).facts
     one, other = (masked(made.dataset, config, fold) for fold in range(2))
     assert len(one.playlists) == len(other.playlists) > 10
     assert not set(one.playlists.tolist()) & set(other.playlists.tolist())
