@@ -112,6 +112,8 @@ def _put(value: float) -> ArrayChange:
             if not np.isfinite(value):
                 raise NotApplicable
             limits = np.iinfo(array.dtype)
+            if limits.max == np.iinfo(np.int8).max and abs(value) > limits.max:
+                raise NotApplicable  # the nearest there is is an ordinary one
             array.flat[[draw.randrange(array.size) for _ in range(draw.randint(1, 5))]] = int(max(limits.min, min(limits.max, value)))
         else:
             with np.errstate(over="ignore"):

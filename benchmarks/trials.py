@@ -58,13 +58,16 @@ def _child(do: Callable[[], Any], seconds: int, report: Path, heard: Path) -> No
     with heard.open("wb") as output:
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
-    try:
-        ended: tuple[Ended, Any] = "result", do()
-    except SegueError as error:
-        ended = ("refused", str(error)) if "\n" not in str(error) else ("traceback", str(error))
-    except (OSError, MemoryError) as error:
-        ended = "machine", f"{type(error).__name__}: {error}\n{traceback.format_exc()}"
-    except BaseException:
-        ended = "traceback", traceback.format_exc()
-    report.write_text(json.dumps(ended))
+    report.write_text(_ended(do))
     os._exit(0)
+
+
+def _ended(do: Callable[[], Any]) -> str:
+    try:
+        return json.dumps(["result", do()], allow_nan=False)  # as an answer over HTTP
+    except SegueError as error:
+        return json.dumps(["traceback" if "\n" in str(error) else "refused", str(error)])
+    except (OSError, MemoryError):
+        return json.dumps(["machine", traceback.format_exc()])
+    except BaseException:
+        return json.dumps(["traceback", traceback.format_exc()])

@@ -58,7 +58,7 @@ class _File:
             below, places = block[:, 0], np.arange(start, start + len(block))
             items = places < self.num_items
             splits = ~items & (below > self.room)
-            self._require_all(np.where(items, below == 1, below >= 1), start, "a number of items")
+            self._require_all(np.where(items, below == 1, below >= 0), start, "a number of items")
             finite = (np.abs(block[:, HEAD:].view(np.float32)) <= LARGEST).all(axis=1)
             finite &= splits | (np.abs(block[:, 1].view(np.float32)) <= LARGEST)
             self._require_all(finite | ~(items | splits), start, "finite numbers")
