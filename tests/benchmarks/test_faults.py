@@ -7,6 +7,7 @@ import json
 import os
 import random
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from benchmarks import faults, mutants
 from benchmarks.faults import GOLDEN, change
 from benchmarks.trials import tried
 from engine.artifact import MANIFEST, Artifact, open_artifact, version_of
-from engine.model import open_names, open_second_stage, open_source
+from engine.model import load_model, open_names, open_second_stage, open_source
 from features.domain import SegueError
 from tests.documents import ROOT
 
@@ -93,7 +94,7 @@ def never_ends() -> None:
         (fails, "traceback", "RuntimeError: broken"),
         (lambda: float("nan"), "traceback", "ValueError"),
         (lacks_memory, "machine", "MemoryError"),
-        (lambda: os.kill(os.getpid(), signal.SIGBUS), "signal", "SIGBUS"),
+        (lambda: os.kill(os.getpid(), signal.SIGKILL), "signal", "SIGKILL"),
         (never_ends, "hang", "SIGALRM"),
     ],
     ids=["result", "refused", "traceback", "no JSON", "memory", "signal", "hang"],
@@ -161,6 +162,23 @@ def test_no_array_is_read_by_that_is_not_what_its_part_says(golden: Path) -> Non
             (golden / name).write_bytes(whole)
     assert bad == []
     assert opened(seal(golden, names[0]), names[0])
+
+
+FEW_FILES = 60
+
+
+def with_few_files(path: Path) -> object:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (FEW_FILES, most))
+    try:
+        return repr(load_model(path))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def test_too_few_open_files_are_the_machines_refusal_and_no_fault_of_the_artifact(golden: Path) -> None:
+    trial = tried(lambda: with_few_files(golden), 30)
+    assert (trial.ended, "Too many open files" in str(trial.said)) == ("machine", True), trial.said
 
 
 @pytest.mark.slow

@@ -48,11 +48,11 @@ class _File:
     @property
     def room(self) -> int:
         """Items that a node can list: in the place of its children and its vector."""
-        return self.nodes.shape[1] - 1
+        return int(self.nodes.shape[1]) - 1
 
     def require_sound_nodes(self) -> None:
         """Whatever Annoy follows leads to a node before it or to an item, and what it multiplies is finite."""
-        self._require_all(self.nodes[-1:, 0] == self.num_items, len(self.nodes) - 1, f"a root of {self.num_items:,} vectors")
+        self._require_all(np.equal(self.nodes[-1:, 0], self.num_items), len(self.nodes) - 1, f"a root of {self.num_items:,} vectors")
         for start in range(0, len(self.nodes), BLOCK):
             block = self.nodes[start : start + BLOCK]
             below, places = block[:, 0], np.arange(start, start + len(block))
