@@ -1,4 +1,4 @@
-"""Logistic matrix factorization with biases, and fold-in of new playlists.
+"""Neural matrix factorisation (logistic loss) with biases, and fold-in of new playlists.
 
 Input: playlist-track interactions. Output: track vectors whose last coordinate is the track's bias, and for any seed set the playlist
 factors fitted to it. The model is logistic, p(playlist u holds track i) = sigmoid(x_u . y_i + b_u + b_i), as in
