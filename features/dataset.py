@@ -6,8 +6,9 @@
     playlists.parquet               row i is playlist_index i
     interactions/part-00000.parquet who holds what; whole playlists in every part
 
-Input: such a directory. Output: a frozen Dataset, or one SegueError that says what does not fit. `replaced_whole` is how a
-directory comes into being: under another name first, so that nobody ever sees half of one.
+Input: such a directory. Output: a frozen Dataset, or one SegueError that says what does not fit: bytes that are not those that were
+written, and rows that `segue ingest` would not have written. `replaced_whole` is how a directory comes into being: under another
+name first, so that nobody ever sees half of one.
 Knows no source file and no model.
 """
 
@@ -22,27 +23,35 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from features.arrays import ArraySpec, floats, indices
 from features.catalog import Catalog
 from features.domain import Query, SegueError, counted
 from features.interactions import Interactions
-from features.manifest import INGEST_AGAIN, INTERACTIONS_FOLDER, DatasetManifest, check_files, read_manifest
+from features.manifest import (
+    CATALOG_FILE,
+    INGEST_AGAIN,
+    PLAYLISTS_FILE,
+    VOCABULARY_FILE,
+    DatasetManifest,
+    check_files,
+    read_manifest,
+)
 from features.schema import (
     CATALOG,
     FOLLOWERS,
     INTERACTIONS,
+    IS_CHALLENGE,
+    PLAYLIST_ID,
     PLAYLIST_INDEX,
     PLAYLISTS,
     PLAYS,
+    POSITION,
     TITLE,
     TRACK_INDEX,
     conform,
 )
-from features.sealed import as_path
+from features.sealed import Verify, as_path
 from features.vocabulary import Vocabulary
-
-VOCABULARY_FILE = "vocabulary.parquet"
-CATALOG_FILE = "catalog.parquet"
-PLAYLISTS_FILE = "playlists.parquet"
 
 
 @dataclass(frozen=True)
@@ -75,40 +84,73 @@ class Dataset:
         return Query(np.array(list(seeds), np.int32), title, self.vocabulary.require(exclude))
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], playlists: tuple[int, int] | None = None) -> Dataset:
+    def open(cls, path: str | os.PathLike[str], playlists: tuple[int, int] | None = None, *, verify: Verify = "full") -> Dataset:
         """Reads the folder at `path` into memory, about 8 bytes per interaction, 100 per playlist and 200 per track.
 
         With `playlists` (start, stop) only those are read, over all tracks, and playlist `start` becomes playlist 0.
-        SegueError when the folder is missing, no dataset, of another version, or not as it was written,
-        and for playlists it has not. The checksums of the interactions are not computed (they are most of the bytes): their sizes
-        and numbers of rows are compared.
+        SegueError when the folder is missing, no dataset, of another version, not as it was written or not as `segue ingest` would
+        have written it, and for playlists it has not. Every byte is read once more for its sha256, about 1 s per GB and core;
+        `verify="size"` leaves that out, and `playlists` leaves it out for the interactions.
         """
         path = as_path(path, "dataset")
         manifest = read_manifest(path)
-        check_files(path, manifest)
+        hashed = [name for name in manifest.files if playlists is None or name not in manifest.parts]
+        check_files(path, manifest, hashed if verify == "full" else ())
         start, stop = playlists or (0, manifest.num_playlists)
         if not 0 <= start <= stop <= manifest.num_playlists:
             raise SegueError(f"{path}: expected playlists within 0 to {manifest.num_playlists}, found {start} to {stop}")
-        vocabulary = Vocabulary.open(path / VOCABULARY_FILE)
-        table = _table(path, PLAYLISTS_FILE, PLAYLISTS)
-        _check(path, "playlists", manifest.num_playlists, table.height)
-        table = table[start:stop]
-        held = _interactions(path, manifest, table, len(vocabulary), start)
-        dataset = cls(vocabulary, Catalog(_table(path, CATALOG_FILE, CATALOG)), table, held, manifest.fingerprint)
-        _check_tracks(path, dataset, manifest)
+        vocabulary, catalog = _tracks(path, manifest)
+        table = _playlists(path, manifest)[start:stop]
+        dataset = cls(vocabulary, catalog, table, _interactions(path, manifest, table, len(vocabulary), start), manifest.fingerprint)
+        if table.height == manifest.num_playlists:
+            _check(path, "interactions", manifest.num_interactions, len(dataset.interactions.tracks))
+            _require_popular_first(path / VOCABULARY_FILE, dataset)
         return dataset
+
+
+def _tracks(path: Path, manifest: DatasetManifest) -> tuple[Vocabulary, Catalog]:
+    vocabulary, catalog = Vocabulary.open(path / VOCABULARY_FILE), Catalog(_table(path, manifest, CATALOG_FILE, CATALOG))
+    _check(path, "tracks", manifest.num_tracks, len(vocabulary))
+    _check(path, "described tracks", manifest.num_tracks, len(catalog))
+    if vocabulary.hash != manifest.vocabulary_hash:
+        found = f"{manifest.vocabulary_hash} in the manifest"
+        raise SegueError(f"{path / VOCABULARY_FILE}: expected the hash of its ids, {vocabulary.hash}, found {found}. {INGEST_AGAIN}")
+    return vocabulary, catalog
+
+
+def _playlists(path: Path, manifest: DatasetManifest) -> pl.DataFrame:
+    """schema.PLAYLISTS, of all playlists."""
+    table = _table(path, manifest, PLAYLISTS_FILE, PLAYLISTS)
+    _check(path, "playlists", manifest.num_playlists, table.height)
+    _require_no_null(path / PLAYLISTS_FILE, table.select(PLAYLIST_ID, TITLE, IS_CHALLENGE))
+    _check(path, "different playlist ids", table.height, table[PLAYLIST_ID].n_unique())
+    _check(path, "challenge playlists", manifest.num_challenge_playlists, int(table[IS_CHALLENGE].sum()))
+    return table
 
 
 def _interactions(path: Path, manifest: DatasetManifest, playlists: pl.DataFrame, num_tracks: int, first: int) -> Interactions:
     """Those of `playlists`, a run of the dataset's that begins with index `first`."""
-    files = [path / name for name in sorted(manifest.files) if name.startswith(INTERACTIONS_FOLDER)]
-    lengths = [_part(file, [PLAYLIST_INDEX], first, playlists.height).height for file in files]
+    files = [path / name for name in manifest.parts]
+    for name, file in zip(manifest.parts, files, strict=True):
+        _check(file, "rows", manifest.files[name].rows, _height(file))
     if playlists.height == manifest.num_playlists:
-        _check(path, "interactions", manifest.num_interactions, sum(lengths))
-    columns = [PLAYLIST_INDEX, TRACK_INDEX, PLAYS]
-    parts = (_part(file, columns, first, playlists.height) for file, length in zip(files, lengths, strict=True) if length)
+        lengths = [manifest.files[name].rows for name in manifest.parts]
+    else:
+        lengths = [_part(file, [PLAYLIST_INDEX], first, playlists.height).height for file in files]
+    held = [file for file, length in zip(files, lengths, strict=True) if length]
+    parts = _parts(held, first, playlists.height, num_tracks)
     followers = playlists[FOLLOWERS].fill_null(0).to_numpy()
     return Interactions.from_parts(parts, sum(lengths), playlists[TITLE].to_list(), num_tracks, followers, first)
+
+
+def _parts(files: Sequence[Path], first: int, count: int, num_tracks: int) -> Iterator[pl.DataFrame]:
+    """The rows of `count` playlists from `first` on, a part at a time, each held against what `segue ingest` writes."""
+    least = first
+    for file in files:
+        part = _part(file, list(INTERACTIONS), first, count)
+        _require_in_order(file, part, least, first + count, num_tracks)
+        least = int(part[PLAYLIST_INDEX][-1]) + 1  # whole playlists in every part
+        yield part
 
 
 def _part(file: Path, columns: Sequence[str], first: int, count: int) -> pl.DataFrame:
@@ -119,12 +161,46 @@ def _part(file: Path, columns: Sequence[str], first: int, count: int) -> pl.Data
         return conform(table, {name: INTERACTIONS[name] for name in columns}, str(file))
 
 
-def _check_tracks(path: Path, dataset: Dataset, manifest: DatasetManifest) -> None:
-    tracks = dataset.interactions.tracks
-    _check(path, "tracks", manifest.num_tracks, len(dataset.vocabulary))
-    _check(path, "described tracks", manifest.num_tracks, len(dataset.catalog))
-    known = int((tracks.view(np.uint32) < manifest.num_tracks).sum())  # as unsigned, a negative index is too large as well
-    _check(path, "interactions of known tracks", len(tracks), known)
+def _height(file: Path) -> int:
+    with _reading(file, INTERACTIONS):
+        return int(pl.scan_parquet(file).select(pl.len()).collect().item())
+
+
+def _require_in_order(file: Path, part: pl.DataFrame, first: int, stop: int, num_tracks: int) -> None:
+    """Rows by playlist, `first` to before `stop`, then by position; each track of a playlist once; finite plays of 0 or more."""
+    _require_no_null(file, part)
+    playlists, tracks, positions, plays = (part[name].to_numpy() for name in (PLAYLIST_INDEX, TRACK_INDEX, POSITION, PLAYS))
+    specs = {PLAYLIST_INDEX: indices(None, below=stop, low=first, order="rising"), TRACK_INDEX: indices(None, below=num_tracks)}
+    for values, (name, spec) in zip((playlists, tracks, plays), {**specs, PLAYS: floats(None, low=0)}.items(), strict=True):
+        spec.require(values, f"{file}: {name}", INGEST_AGAIN)
+    falls = (playlists[1:] == playlists[:-1]) & (positions[1:] < positions[:-1])
+    if falls.any():
+        row = int(falls.argmax()) + 1
+        found = f"{positions[row]} after {positions[row - 1]} in row {row:,}"
+        raise SegueError(f"{file}: {POSITION}: expected numbers that never fall within a playlist, found {found}. {INGEST_AGAIN}")
+    pairs = np.sort(playlists.astype(np.int64) * num_tracks + tracks)
+    twice = pairs[1:] == pairs[:-1]
+    if twice.any():
+        playlist, track = divmod(int(pairs[twice.argmax()]), num_tracks)
+        raise SegueError(f"{file}: expected each track once in a playlist, found track {track} twice in playlist {playlist}. {INGEST_AGAIN}")
+
+
+def _require_popular_first(file: Path, dataset: Dataset) -> None:
+    """Tracks that most playlists hold first, ties by id: in any other order the indices in the interactions mean other tracks."""
+    counts, ids = dataset.interactions.track_counts, dataset.vocabulary.track_ids
+    ArraySpec(np.int64, (None,), 0, order="falling").require(counts, f"{file}: playlists that hold each track", INGEST_AGAIN)
+    ties = pl.Series(counts[1:] == counts[:-1]) & (ids[1:] <= ids[:-1])
+    if ties.any():
+        row = int(ties.arg_max() or 0) + 1
+        found = f"{ids[row]!r} after {ids[row - 1]!r} in row {row:,}"
+        raise SegueError(f"{file}: expected tracks that equally many playlists hold by id, found {found}. {INGEST_AGAIN}")
+
+
+def _require_no_null(file: Path, table: pl.DataFrame) -> None:
+    for column in table:
+        if column.null_count():
+            found = f"{column.null_count()} rows without, the first is row {column.is_null().arg_max()}"
+            raise SegueError(f"{file}: expected a {column.name} in every row, found {found}. {INGEST_AGAIN}")
 
 
 def _check(path: Path, what: str, expected: int, found: int) -> None:
@@ -132,9 +208,11 @@ def _check(path: Path, what: str, expected: int, found: int) -> None:
         raise SegueError(f"{path}: expected {expected} {what}, found {found}. {INGEST_AGAIN}")
 
 
-def _table(path: Path, name: str, schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
+def _table(path: Path, manifest: DatasetManifest, name: str, schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
     with _reading(path / name, schema):
-        return conform(pl.read_parquet(path / name), schema, str(path / name))
+        table = conform(pl.read_parquet(path / name), schema, str(path / name))
+    _check(path / name, "rows", manifest.files[name].rows, table.height)
+    return table
 
 
 @contextmanager

@@ -38,7 +38,10 @@ class Vocabulary:
             table = pl.read_parquet(path)
         except (OSError, pl.exceptions.PolarsError) as error:
             raise SegueError(f"{path}: expected a vocabulary in parquet, found none: {_first_line(error)}") from error
-        return cls(conform(table, VOCABULARY, str(path))[TRACK_ID])
+        try:
+            return cls(conform(table, VOCABULARY, str(path))[TRACK_ID])
+        except SegueError as error:
+            raise SegueError(f"{path}: {error}") from error
 
     def save(self, path: Path) -> None:
         self.track_ids.to_frame().write_parquet(path)
@@ -54,7 +57,7 @@ class Vocabulary:
         """sha256 over the ids in their order, each ended by a newline."""
         digest = hashlib.sha256()
         for part in self.track_ids.to_frame().iter_slices(_HASHED_AT_ONCE):
-            digest.update("".join(f"{track_id}\n" for track_id in part[TRACK_ID]).encode())
+            digest.update(part.select(pl.col(TRACK_ID) + "\n").to_series().str.join("").item().encode())
         return digest.hexdigest()
 
     def index_of(self, ids: Sequence[str]) -> Ints:
