@@ -26,7 +26,7 @@ from pydantic_core import PydanticSerializationError
 from engine.provenance import git_commit, libraries
 from features.atomic import is_free, replaced_whole
 from features.domain import SegueError, counted
-from features.npy import RETRAIN
+from features.reading import RETRAIN
 from features.sealed import FileEntry, Verify, as_path, file_entries, files_in, first_change, json_object
 from features.validation import in_one_line
 

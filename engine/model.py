@@ -26,6 +26,7 @@ from pydantic import ValidationError
 from engine.artifact import Artifact, ArtifactWriter, Description, Manifest, Source, TryOut, open_artifact
 from engine.config import Config
 from engine.pipeline import Pipeline, SecondStage
+from features.arrays import indices
 from features.catalog import Catalog
 from features.dataset import Dataset
 from features.domain import Ints, SegueError
@@ -132,9 +133,9 @@ class KnownPlaylists:
         save_ragged(folder / "tracks.npy", folder / "offsets.npy", self.tracks)
 
     @classmethod
-    def open(cls, folder: Path) -> KnownPlaylists:
+    def open(cls, folder: Path, num_tracks: int) -> KnownPlaylists:
         table = _table(folder / "playlists.parquet", {PLAYLIST_ID: pl.String(), TITLE: pl.String()})
-        tracks = load_ragged(folder / "tracks.npy", folder / "offsets.npy", dtype=np.int32, rows=table.height, mmap=True)
+        tracks = load_ragged(folder / "tracks.npy", folder / "offsets.npy", indices(None, below=num_tracks), table.height, mmap=True)
         return cls(tuple(table[PLAYLIST_ID].to_list()), tuple(table[TITLE].to_list()), tracks)
 
 
@@ -198,7 +199,7 @@ def open_names(artifact: Artifact) -> Names:
             f"{artifact.path}: expected a vocabulary of hash {artifact.manifest.vocabulary_hash}, found {vocabulary.hash}. Train again"
         )
     catalog = Catalog(_table(artifact.file(CATALOG_FILE), CATALOG))
-    return Names(vocabulary, catalog, KnownPlaylists.open(artifact.path / PLAYLISTS))
+    return Names(vocabulary, catalog, KnownPlaylists.open(artifact.path / PLAYLISTS, len(vocabulary)))
 
 
 def open_source(artifact: Artifact, name: str) -> Retriever:
@@ -213,7 +214,7 @@ def open_second_stage(artifact: Artifact, threads: int = 1) -> SecondStage:
     manifest, config = artifact.manifest, config_of(artifact)
     sources = source_names(artifact)
     spaces = {name: _open_space(artifact, name) for name in sources if f"{SOURCES}/{name}/{VECTORS}" in manifest.files}
-    features = PairFeatures(Facts.open(artifact.path / FACTS), sources, spaces)
+    features = PairFeatures(Facts.open(artifact.path / FACTS, manifest.num_tracks), sources, spaces)
     ranker = LambdaMart.open(artifact.path / RANKER, features.names, threads)
     return SecondStage(features, open_fusion(artifact.path / RANKER / FUSION), ranker, config.candidates)
 

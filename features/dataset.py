@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import polars as pl
@@ -27,15 +28,11 @@ from features.arrays import ArraySpec, floats, indices
 from features.catalog import Catalog
 from features.domain import Query, SegueError, counted
 from features.interactions import Interactions
-from features.manifest import (
-    CATALOG_FILE,
-    INGEST_AGAIN,
-    PLAYLISTS_FILE,
-    VOCABULARY_FILE,
-    DatasetManifest,
-    check_files,
-    read_manifest,
-)
+from features.manifest import CATALOG_FILE as CATALOG_FILE
+from features.manifest import INGEST_AGAIN, DatasetManifest, check_files, read_manifest
+from features.manifest import PLAYLISTS_FILE as PLAYLISTS_FILE
+from features.manifest import VOCABULARY_FILE as VOCABULARY_FILE
+from features.reading import reading
 from features.schema import (
     CATALOG,
     FOLLOWERS,
@@ -52,6 +49,9 @@ from features.schema import (
 )
 from features.sealed import Verify, as_path
 from features.vocabulary import Vocabulary
+
+Run: TypeAlias = tuple[int, int] | None
+"""Playlists from one index to before another; None: all of them."""
 
 
 @dataclass(frozen=True)
@@ -130,49 +130,49 @@ def _playlists(path: Path, manifest: DatasetManifest) -> pl.DataFrame:
 
 def _interactions(path: Path, manifest: DatasetManifest, playlists: pl.DataFrame, num_tracks: int, first: int) -> Interactions:
     """Those of `playlists`, a run of the dataset's that begins with index `first`."""
-    files = [path / name for name in manifest.parts]
-    for name, file in zip(manifest.parts, files, strict=True):
-        _check(file, "rows", manifest.files[name].rows, _height(file))
-    if playlists.height == manifest.num_playlists:
-        lengths = [manifest.files[name].rows for name in manifest.parts]
-    else:
-        lengths = [_part(file, [PLAYLIST_INDEX], first, playlists.height).height for file in files]
-    held = [file for file, length in zip(files, lengths, strict=True) if length]
-    parts = _parts(held, first, playlists.height, num_tracks)
+    run = None if playlists.height == manifest.num_playlists else (first, first + playlists.height)
+    lengths = {path / name: _length(path / name, manifest.files[name].rows, run) for name in manifest.parts}
+    parts = _parts([file for file, length in lengths.items() if length], run, first + playlists.height, num_tracks)
     followers = playlists[FOLLOWERS].fill_null(0).to_numpy()
-    return Interactions.from_parts(parts, sum(lengths), playlists[TITLE].to_list(), num_tracks, followers, first)
+    return Interactions.from_parts(parts, sum(lengths.values()), playlists[TITLE].to_list(), num_tracks, followers, first)
 
 
-def _parts(files: Sequence[Path], first: int, count: int, num_tracks: int) -> Iterator[pl.DataFrame]:
-    """The rows of `count` playlists from `first` on, a part at a time, each held against what `segue ingest` writes."""
-    least = first
+def _length(file: Path, rows: int, run: Run) -> int:
+    """Rows of the `run` in the file, which has so many `rows` in all."""
+    with _reading(file, INTERACTIONS):
+        _check(file, "rows", rows, int(pl.scan_parquet(file).select(pl.len()).collect().item()))
+    return _part(file, [PLAYLIST_INDEX], run).height if run else rows
+
+
+def _parts(files: Sequence[Path], run: Run, stop: int, num_tracks: int) -> Iterator[pl.DataFrame]:
+    """The rows of the `run`, which ends before playlist `stop`, a file at a time, each held against what `segue ingest` writes."""
+    first = run[0] if run else 0
     for file in files:
-        part = _part(file, list(INTERACTIONS), first, count)
-        _require_in_order(file, part, least, first + count, num_tracks)
-        least = int(part[PLAYLIST_INDEX][-1]) + 1  # whole playlists in every part
+        part = _part(file, list(INTERACTIONS), run)
+        _require_as_ingested(file, part, first, stop, num_tracks)
+        first = int(part[PLAYLIST_INDEX][-1]) + 1  # whole playlists in every part
         yield part
 
 
-def _part(file: Path, columns: Sequence[str], first: int, count: int) -> pl.DataFrame:
-    """`columns` of the rows of `count` playlists from `first` on; row groups that hold none of them are passed over."""
-    of_these = pl.col(PLAYLIST_INDEX).is_between(first, first + count, closed="left")
+def _part(file: Path, columns: Sequence[str], run: Run) -> pl.DataFrame:
+    """`columns` of the rows of the `run`; row groups that hold none of them are passed over."""
     with _reading(file, INTERACTIONS):
-        table = pl.scan_parquet(file).select(columns).filter(of_these).collect()
-        return conform(table, {name: INTERACTIONS[name] for name in columns}, str(file))
+        rows = pl.scan_parquet(file).select(columns)
+        table = (rows.filter(pl.col(PLAYLIST_INDEX).is_between(*run, closed="left")) if run else rows).collect()
+        return conform(table, {name: INTERACTIONS[name] for name in columns}, str(file)).rechunk()
 
 
-def _height(file: Path) -> int:
-    with _reading(file, INTERACTIONS):
-        return int(pl.scan_parquet(file).select(pl.len()).collect().item())
-
-
-def _require_in_order(file: Path, part: pl.DataFrame, first: int, stop: int, num_tracks: int) -> None:
+def _require_as_ingested(file: Path, part: pl.DataFrame, first: int, stop: int, num_tracks: int) -> None:
     """Rows by playlist, `first` to before `stop`, then by position; each track of a playlist once; finite plays of 0 or more."""
     _require_no_null(file, part)
-    playlists, tracks, positions, plays = (part[name].to_numpy() for name in (PLAYLIST_INDEX, TRACK_INDEX, POSITION, PLAYS))
-    specs = {PLAYLIST_INDEX: indices(None, below=stop, low=first, order="rising"), TRACK_INDEX: indices(None, below=num_tracks)}
-    for values, (name, spec) in zip((playlists, tracks, plays), {**specs, PLAYS: floats(None, low=0)}.items(), strict=True):
-        spec.require(values, f"{file}: {name}", INGEST_AGAIN)
+    specs = {
+        PLAYLIST_INDEX: indices(None, below=stop, low=first, order="rising"),
+        TRACK_INDEX: indices(None, below=num_tracks),
+        PLAYS: floats(None, low=0),
+    }
+    for name, spec in specs.items():
+        spec.require(part[name].to_numpy(), f"{file}: {name}", INGEST_AGAIN)
+    playlists, tracks, positions = (part[name].to_numpy() for name in (PLAYLIST_INDEX, TRACK_INDEX, POSITION))
     falls = (playlists[1:] == playlists[:-1]) & (positions[1:] < positions[:-1])
     if falls.any():
         row = int(falls.argmax()) + 1
@@ -182,7 +182,8 @@ def _require_in_order(file: Path, part: pl.DataFrame, first: int, stop: int, num
     twice = pairs[1:] == pairs[:-1]
     if twice.any():
         playlist, track = divmod(int(pairs[twice.argmax()]), num_tracks)
-        raise SegueError(f"{file}: expected each track once in a playlist, found track {track} twice in playlist {playlist}. {INGEST_AGAIN}")
+        found = f"track {track} twice in playlist {playlist}"
+        raise SegueError(f"{file}: expected each track once in a playlist, found {found}. {INGEST_AGAIN}")
 
 
 def _require_popular_first(file: Path, dataset: Dataset) -> None:
@@ -215,10 +216,5 @@ def _table(path: Path, manifest: DatasetManifest, name: str, schema: Mapping[str
     return table
 
 
-@contextmanager
-def _reading(file: Path, schema: Mapping[str, pl.DataType]) -> Iterator[None]:
-    try:
-        yield
-    except (pl.exceptions.PolarsError, OSError) as error:
-        first = (str(error).splitlines() or [""])[0]
-        raise SegueError(f"{file}: expected a table of {', '.join(schema)}, found {first}. {INGEST_AGAIN}") from error
+def _reading(file: Path, schema: Mapping[str, pl.DataType]) -> AbstractContextManager[None]:
+    return reading(file, f"a table of {', '.join(schema)}", INGEST_AGAIN)

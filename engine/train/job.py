@@ -39,7 +39,6 @@ class Finished(NamedTuple):
     dataset: Dataset
 
 
-
 @dataclass(frozen=True)
 class TrainingJob:
     """What to train, on what, how."""

@@ -80,7 +80,7 @@ def _kept_while_unfinished(storage: Storage) -> Iterator[None]:
         storage.remove()
 
 
-def _name_others(storage: Storage, say: Callable[[str], None]) -> None:
+def _name_others(storage: Storage, say: Say) -> None:
     """What other trainings left is theirs: nothing here removes it, but nobody else would ever mention it."""
     for address, size in storage.others().items():
         say(f"{address}: {size / 2**20:,.1f} MiB of another training, of other data or settings. Delete it if nobody will resume it")

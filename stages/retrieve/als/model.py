@@ -26,6 +26,7 @@ import numpy as np
 from pydantic import Field
 from scipy.linalg.lapack import dposv
 
+from features.arrays import floats
 from features.domain import Floats, Ints, Offsets, counted
 from features.npy import load_array, save_array
 from stages.retrieve.index.recipe import IndexRecipe
@@ -74,7 +75,7 @@ class AlsRecipe(Recipe):
 
     def read(self, folder: Path, num_tracks: int) -> Als:
         vectors = open_vectors(folder, (num_tracks, self.width))
-        gram = load_array(folder / "gram.npy", dtype=np.float32, shape=(self.width, self.width))
+        gram = load_array(folder / "gram.npy", floats(self.width, self.width))
         return Als(self, vectors, self.index.open(folder, vectors), gram)
 
     @property

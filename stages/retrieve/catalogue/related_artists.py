@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
+from features.arrays import floats, indices
 from features.catalog import UNKNOWN
 from features.domain import Floats, Ints, counted
 from features.npy import load_array, save_array
@@ -40,8 +41,8 @@ class RelatedRecipe(Recipe):
 
     def read(self, folder: Path, num_tracks: int) -> Related:
         width = self.als.width
-        artists = load_array(folder / "artists.npy", dtype=np.int32, shape=(num_tracks,), mmap=True)
-        of_artists = load_array(folder / "artist_vectors.npy", dtype=np.float32, shape=(None, width), mmap=True)
+        of_artists = load_array(folder / "artist_vectors.npy", floats(None, width), mmap=True)
+        artists = load_array(folder / "artists.npy", indices(num_tracks, below=len(of_artists), low=UNKNOWN), mmap=True)
         vectors = open_vectors(folder, (num_tracks, width))
         return Related(self, vectors, self.index.open(folder, vectors), artists, of_artists)
 

@@ -15,6 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 from pydantic import Field
 
+from features.arrays import indices
 from features.catalog import UNKNOWN
 from features.domain import Ints, Queries, Retrieved, counted
 from features.npy import load_array, save_array
@@ -98,5 +99,6 @@ class MoreOfTheSame(WithoutVectors):
 
     @classmethod
     def open(cls, kind: Kind, folder: Path, num_tracks: int) -> MoreOfTheSame:
-        owners = load_array(folder / "owners.npy", dtype=np.int32, shape=(num_tracks,), mmap=True)
-        return cls(kind, owners, open_sparse(folder, "tracks", num_tracks))
+        tracks = open_sparse(folder, "tracks", (None, num_tracks))
+        owners = load_array(folder / "owners.npy", indices(num_tracks, below=tracks.shape[0], low=UNKNOWN), mmap=True)
+        return cls(kind, owners, tracks)

@@ -25,7 +25,8 @@ import numpy.typing as npt
 from pydantic import Field
 from scipy.special import expit
 
-from features.domain import Floats, Ints, SegueError, counted
+from features.arrays import floats, indices
+from features.domain import Floats, Ints, counted
 from features.npy import load_array, save_array
 from stages.retrieve.index.recipe import IndexRecipe
 from stages.retrieve.recipe import Recipe
@@ -108,11 +109,8 @@ class Background:
 
     @classmethod
     def open(cls, folder: Path, num_tracks: int) -> Background:
-        path = folder / "background_tracks.npy"
-        tracks = load_array(path, dtype=np.int32, shape=(None,))
-        if len(tracks) and not (tracks.min() >= 0 and tracks.max() < num_tracks):
-            raise SegueError(f"{path}: expected tracks from 0 to {num_tracks - 1}, found {tracks.min()} to {tracks.max()}. Train again")
-        return cls(tracks, load_array(folder / "background_shares.npy", dtype=np.float32, shape=tracks.shape))
+        tracks = load_array(folder / "background_tracks.npy", indices(None, below=num_tracks, order="distinct"))
+        return cls(tracks, load_array(folder / "background_shares.npy", floats(len(tracks), low=0)))
 
 
 @dataclass(frozen=True, repr=False)

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from features.arrays import ArraySpec, floats
 from features.domain import Floats, Ints, Offsets, Queries, Retrieved
 from features.npy import load_array, read_only, save_array
 from features.ragged import offsets_of
@@ -123,11 +124,15 @@ class ExactIndex:
         tracks = open_tracks(folder, len(vectors))
         dim, m = vectors.shape[1], len(tracks)
         head, tail = _split(dim)
-        axes = load_array(folder / "index_axes.npy", dtype=np.float32, shape=(dim, head + tail))
-        heads = load_array(folder / "index_heads.npy", dtype=np.int8, shape=(-(-m // ROWS), head, ROWS), mmap=True)
-        tails = load_array(folder / "index_tails.npy", dtype=np.int8, shape=(m, tail), mmap=True)
-        sizes = load_array(folder / "index_sizes.npy", dtype=np.float32, shape=(3, m), mmap=True)
+        axes = load_array(folder / "index_axes.npy", floats(dim, head + tail))
+        heads = load_array(folder / "index_heads.npy", _codes(-(-m // ROWS), head, ROWS), mmap=True)
+        tails = load_array(folder / "index_tails.npy", _codes(m, tail), mmap=True)
+        sizes = load_array(folder / "index_sizes.npy", floats(3, m, low=0), mmap=True)
         return cls(vectors, tracks, axes, heads, tails, sizes)
+
+
+def _codes(*shape: int) -> ArraySpec:
+    return ArraySpec(np.int8, shape, -LARGEST, LARGEST)
 
 
 def _split(dim: int) -> tuple[int, int]:

@@ -71,7 +71,7 @@ class Items(WithoutVectors):
 
     @classmethod
     def open(cls, model: str, folder: Path, num_tracks: int) -> Items:
-        return cls(model, open_sparse(folder, "weights", num_tracks))
+        return cls(model, open_sparse(folder, "weights", (num_tracks, num_tracks)))
 
     @property
     def size(self) -> str:
