@@ -21,7 +21,7 @@ from features.validation import in_one_line
 FORMAT_VERSION = 1
 MANIFEST_FILE = "dataset.json"
 INTERACTIONS_FOLDER = "interactions"
-VOCABULARY_FILE, CATALOG_FILE, PLAYLISTS_FILE = "vocabulary.parquet", "catalog.parquet", "playlists.parquet"
+TABLES = VOCABULARY_FILE, CATALOG_FILE, PLAYLISTS_FILE = "vocabulary.parquet", "catalog.parquet", "playlists.parquet"
 INGEST_AGAIN = "Run `segue ingest` again"
 Count = Annotated[int, Field(ge=0)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -57,11 +57,11 @@ class DatasetManifest(BaseModel):
 
     @model_validator(mode="after")
     def _has_the_files_of_a_dataset(self) -> Self:
-        if unknown := sorted({*self.files} - {VOCABULARY_FILE, CATALOG_FILE, PLAYLISTS_FILE, *self.parts}):
+        names = {*TABLES, *self.parts}
+        if unknown := sorted(self.files.keys() - names):
             raise ValueError(f"files: expected those of a dataset, found {unknown[0]!r}")
-        for name in (VOCABULARY_FILE, CATALOG_FILE, PLAYLISTS_FILE, *self.parts):
-            if name not in self.files:
-                raise ValueError(f"files: expected {name} among them, found none")
+        if missing := sorted(names - self.files.keys()):
+            raise ValueError(f"files: expected {missing[0]} among them, found none")
         if self.fingerprint != (expected := fingerprint_of(self.files)):
             raise ValueError(f"fingerprint: expected {expected}, that of its files, found {self.fingerprint}")
         return self
@@ -69,7 +69,8 @@ class DatasetManifest(BaseModel):
     @property
     def parts(self) -> tuple[str, ...]:
         """The files of the interactions, in their order."""
-        return tuple(f"{INTERACTIONS_FOLDER}/part-{i:05}.parquet" for i in range(len(self.files) - 3))
+        count = len(self.files.keys() - {*TABLES})
+        return tuple(f"{INTERACTIONS_FOLDER}/part-{i:05}.parquet" for i in range(count))
 
     @property
     def size(self) -> int:

@@ -86,11 +86,13 @@ class TrainingJob:
         torch.set_num_threads(self.threads)
         dataset = self.open_dataset()
         report(START, 1.0, {"workers": self.workers, "MB of dataset compared": read_manifest(self.dataset).size / 1e6})
-        trained = self._train(dataset, RunStore(self.storage, self.say), report, network)
+        return Finished(self._train(dataset, RunStore(self.storage, self.say), report, network), dataset)
+
+    def say_finished(self) -> None:
+        """To whoever opens what this and all other workers carried out."""
         if parallel.worker_rank() == 0:
             with self.storage.keep(FINISHED):
                 pass
-        return Finished(trained, dataset)
 
     def open_finished(self) -> Finished:
         """What workers came to: the same plan, every phase of which is found. UnfinishedError where one is not there, or not whole any
