@@ -42,9 +42,9 @@ class DatasetManifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     format_version: int = FORMAT_VERSION
-    fingerprint: str
+    fingerprint: Sha256
     """sha256 over the names and checksums of all files: two datasets with the same one are equal."""
-    vocabulary_hash: str
+    vocabulary_hash: Sha256
     num_tracks: Count
     num_playlists: Count
     num_challenge_playlists: Count

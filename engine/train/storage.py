@@ -133,10 +133,11 @@ class Local:
 
     @contextmanager
     def keep(self, name: str, *, durable: bool = True) -> Iterator[Path]:
+        sealed_name = _sealed_name(self.folder.name, name)
         self._compared.discard(name)
         with replaced_whole(self.folder / name, durable=durable) as folder:
             yield folder
-            seal(folder, _sealed_name(self.folder.name, name))
+            seal(folder, sealed_name)
 
     def path(self, name: str) -> Path:
         folder = self.folder / name
@@ -229,13 +230,13 @@ class Remote:
 
     @contextmanager
     def keep(self, name: str, *, durable: bool = True) -> Iterator[Path]:
-        version = uuid4().hex
+        sealed_name, version = self._sealed_name(name), uuid4().hex
         made = self._copies / version
         made.mkdir()
         try:
             with os_errors(made):
                 yield made
-                seal(made, self._sealed_name(name))
+                seal(made, sealed_name)
             self._upload(made, name, version)
         except BaseException:
             shutil.rmtree(made, ignore_errors=True)
@@ -381,7 +382,10 @@ def _bytes_in(folder: Path) -> int:
 
 
 def _sealed_name(storage: str, name: str) -> str:
-    """Of a folder of one training: another's, or another of the same training, is not this one."""
+    """Of a folder of one training: another's, or another of the same training, is not this one. SegueError for a name that leads out
+    of the storage."""
+    if not {"", ".", ".."}.isdisjoint(name.split("/")):
+        raise SegueError(f"phase: expected a name inside the storage, found {name!r}. Give the source another name")
     return f"{storage}/{name}"
 
 

@@ -179,6 +179,14 @@ def test_a_folder_in_anothers_place_is_none(storage: Storage, place: Path | str,
     reader.close()
 
 
+@pytest.mark.parametrize("name", ["../x", "final/../../x", "/tmp/x", "final//x", ""])
+def test_a_name_that_leads_out_is_refused(storage: Storage, name: str) -> None:
+    with pytest.raises(SegueError, match="expected a name inside the storage, found"), storage.keep(name):
+        raise AssertionError(name)
+    with pytest.raises((SegueError, FileNotFoundError), match="expected a name inside the storage|expected the finished"):
+        storage.path(name)
+
+
 def test_only_what_was_finished_is_work(storage: Storage, place: Path | str, tmp_path: Path) -> None:
     assert not storage.holds_work()
     (tmp_path / "place" / NAME / "ray").mkdir()
