@@ -183,7 +183,7 @@ def test_a_folder_in_anothers_place_is_none(storage: Storage, place: Path | str,
 def test_a_name_that_leads_out_is_refused(storage: Storage, name: str) -> None:
     with pytest.raises(SegueError, match="expected a name inside the storage, found"), storage.keep(name):
         raise AssertionError(name)
-    with pytest.raises((SegueError, FileNotFoundError), match="expected a name inside the storage|expected the finished"):
+    with pytest.raises((SegueError, FileNotFoundError), match=r"expected a name inside the storage|expected the finished"):
         storage.path(name)
 
 
