@@ -17,18 +17,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticSerializationError
 
 from engine.provenance import git_commit, libraries
+from features.arrays import MOST_ROWS
 from features.atomic import is_free, replaced_whole
 from features.domain import SegueError, counted
-from features.reading import RETRAIN
+from features.reading import RETRAIN, reading
 from features.sealed import FileEntry, Verify, as_path, file_entries, files_in, first_change, json_object
 from features.validation import in_one_line
+from stages.settings import SourceName
 
 FORMAT_VERSION = 3
 MANIFEST = "manifest.json"
@@ -47,11 +49,17 @@ class Source(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow")
 
     kind: str
-    dimension: int | None = None
+    dimension: int | None = Field(None, ge=1)
     metric: str | None = None
-    bias_coordinate: int | None = None
+    bias_coordinate: int | None = Field(None, ge=0)
     """The coordinate of the track vectors that is the track's bias, where the source learns one."""
     index: str | None = None
+
+    @model_validator(mode="after")
+    def _bias_is_a_coordinate(self) -> Self:
+        if self.bias_coordinate is not None and self.bias_coordinate >= (self.dimension or 0):
+            raise ValueError(f"expected a bias_coordinate below the dimension {self.dimension}, found {self.bias_coordinate}")
+        return self
 
 
 class Description(BaseModel):
@@ -62,9 +70,9 @@ class Description(BaseModel):
     seed: int
     config: dict[str, Any]
     vocabulary_hash: str
-    num_tracks: int
+    num_tracks: int = Field(ge=0, le=MOST_ROWS)
     feature_names: tuple[str, ...]
-    sources: dict[str, Source]
+    sources: dict[SourceName, Source]
     metrics: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -166,12 +174,10 @@ def open_artifact(path: str | os.PathLike[str], verify: Verify = "full") -> Arti
     """
     path = as_path(path, "artifact")
     folder = Path(os.path.realpath(path))  # a link such as `current` may be pointed elsewhere while we read
-    try:
+    with reading(path, f"a readable folder with {MANIFEST}", "Run `segue train`."):
         manifest = _parse(path, _read_manifest(folder))
         _require_listed(path, set(manifest.files), set(_names(folder)) - {MANIFEST})
         _require_unchanged(path, folder, manifest.files, verify)
-    except OSError as error:
-        raise SegueError(f"artifact {path}: expected a readable folder with {MANIFEST}, found {error}. Run `segue train`.") from error
     return Artifact(folder, manifest)
 
 

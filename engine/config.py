@@ -6,6 +6,7 @@ Knows the recipes of the stages and no artifact.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from functools import reduce
 from pathlib import Path
@@ -28,7 +29,7 @@ from stages.retrieve.factorization.model import FactorizationRecipe
 from stages.retrieve.item_item.model import GraphRecipe, SlimRecipe
 from stages.retrieve.playlists.neighbours import NeighboursRecipe
 from stages.retrieve.playlists.title import TitleRecipe
-from stages.settings import Settings
+from stages.settings import SOURCE_NAME, Settings
 
 PRESETS = Path(__file__).parent / "presets"
 """Settings with a name: `NAME.yaml` each."""
@@ -84,6 +85,13 @@ class SourcesConfig(Settings):
     album: AlbumRecipe | None = AlbumRecipe()
     popularity: PopularityRecipe = PopularityRecipe()
     """Always there: the answer to an empty query, and where no other source has one."""
+
+    @model_validator(mode="after")
+    def _names_may_name_folders(self) -> Self:
+        wrong = next((name for name in self.names() if not re.fullmatch(SOURCE_NAME, name)), None)
+        if wrong is not None:
+            raise ValueError(f"expected names of at most 64 letters a to z, digits, _ and -, found {wrong!r}")
+        return self
 
     @model_validator(mode="after")
     def _only_what_is_there(self) -> Self:

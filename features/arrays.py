@@ -76,9 +76,9 @@ def indices(*shape: int | None, below: int, low: int = 0, order: Order = "any") 
     return ArraySpec(np.int32, shape, low, below - 1, order)
 
 
-def offsets(rows: int) -> ArraySpec:
+def offsets(rows: int | None) -> ArraySpec:
     """int64 (rows + 1,): where rows begin and the last one ends. That they begin at 0 and end with the values is `features.ragged`'s."""
-    return ArraySpec(np.int64, (rows + 1,), 0, order="rising")
+    return ArraySpec(np.int64, (None if rows is None else rows + 1,), 0, order="rising")
 
 
 def form(dtype: np.dtype[Any] | type, shape: Shape) -> str:

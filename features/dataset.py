@@ -15,8 +15,7 @@ Knows no source file and no model.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -48,10 +47,11 @@ from features.schema import (
     conform,
 )
 from features.sealed import Verify, as_path
+from features.tables import read_table
 from features.vocabulary import Vocabulary
 
-Run: TypeAlias = tuple[int, int] | None
-"""Playlists from one index to before another; None: all of them."""
+Part: TypeAlias = tuple[Path, pl.DataFrame]
+"""A file, and rows in schema.INTERACTIONS that are in it."""
 
 
 @dataclass(frozen=True)
@@ -103,26 +103,22 @@ class Dataset:
         table = _playlists(path, manifest)[start:stop]
         dataset = cls(vocabulary, catalog, table, _interactions(path, manifest, table, len(vocabulary), start), manifest.fingerprint)
         if table.height == manifest.num_playlists:
-            _check(path, "interactions", manifest.num_interactions, len(dataset.interactions.tracks))
             _require_popular_first(path / VOCABULARY_FILE, dataset)
         return dataset
 
 
 def _tracks(path: Path, manifest: DatasetManifest) -> tuple[Vocabulary, Catalog]:
-    vocabulary, catalog = Vocabulary.open(path / VOCABULARY_FILE), Catalog(_table(path, manifest, CATALOG_FILE, CATALOG))
-    _check(path, "tracks", manifest.num_tracks, len(vocabulary))
-    _check(path, "described tracks", manifest.num_tracks, len(catalog))
+    vocabulary = Vocabulary.open(path / VOCABULARY_FILE, manifest.num_tracks, INGEST_AGAIN)
     if vocabulary.hash != manifest.vocabulary_hash:
         found = f"{manifest.vocabulary_hash} in the manifest"
         raise SegueError(f"{path / VOCABULARY_FILE}: expected the hash of its ids, {vocabulary.hash}, found {found}. {INGEST_AGAIN}")
-    return vocabulary, catalog
+    return vocabulary, Catalog(read_table(path / CATALOG_FILE, CATALOG, manifest.num_tracks, repair=INGEST_AGAIN))
 
 
 def _playlists(path: Path, manifest: DatasetManifest) -> pl.DataFrame:
     """schema.PLAYLISTS, of all playlists."""
-    table = _table(path, manifest, PLAYLISTS_FILE, PLAYLISTS)
-    _check(path, "playlists", manifest.num_playlists, table.height)
-    _require_no_null(path / PLAYLISTS_FILE, table.select(PLAYLIST_ID, TITLE, IS_CHALLENGE))
+    known = (PLAYLIST_ID, TITLE, IS_CHALLENGE)
+    table = read_table(path / PLAYLISTS_FILE, PLAYLISTS, manifest.num_playlists, complete=known, repair=INGEST_AGAIN)
     _check(path, "different playlist ids", table.height, table[PLAYLIST_ID].n_unique())
     _check(path, "challenge playlists", manifest.num_challenge_playlists, int(table[IS_CHALLENGE].sum()))
     return table
@@ -130,48 +126,52 @@ def _playlists(path: Path, manifest: DatasetManifest) -> pl.DataFrame:
 
 def _interactions(path: Path, manifest: DatasetManifest, playlists: pl.DataFrame, num_tracks: int, first: int) -> Interactions:
     """Those of `playlists`, a run of the dataset's that begins with index `first`."""
-    run = None if playlists.height == manifest.num_playlists else (first, first + playlists.height)
-    lengths = {path / name: _length(path / name, manifest.files[name].rows, run) for name in manifest.parts}
-    parts = _parts([file for file, length in lengths.items() if length], run, first + playlists.height, num_tracks)
+    stop = first + playlists.height
+    length, parts = _whole(path, manifest) if playlists.height == manifest.num_playlists else _run(path, manifest, first, stop)
     followers = playlists[FOLLOWERS].fill_null(0).to_numpy()
-    return Interactions.from_parts(parts, sum(lengths.values()), playlists[TITLE].to_list(), num_tracks, followers, first)
+    titles = playlists[TITLE].to_list()
+    return Interactions.from_parts(_as_ingested(parts, first, stop, num_tracks), length, titles, num_tracks, followers, first)
 
 
-def _length(file: Path, rows: int, run: Run) -> int:
-    """Rows of the `run` in the file, which has so many `rows` in all."""
-    with _reading(file, INTERACTIONS):
-        _check(file, "rows", rows, int(pl.scan_parquet(file).select(pl.len()).collect().item()))
-    return _part(file, [PLAYLIST_INDEX], run).height if run else rows
+def _whole(path: Path, manifest: DatasetManifest) -> tuple[int, Iterator[Part]]:
+    """How many rows all parts have, and the parts."""
+    files = ((path / name, manifest.files[name].rows) for name in manifest.parts)
+    parts = ((file, read_table(file, INTERACTIONS, rows, complete=INTERACTIONS, repair=INGEST_AGAIN)) for file, rows in files)
+    return manifest.num_interactions, parts
 
 
-def _parts(files: Sequence[Path], run: Run, stop: int, num_tracks: int) -> Iterator[pl.DataFrame]:
-    """The rows of the `run`, which ends before playlist `stop`, a file at a time, each held against what `segue ingest` writes."""
-    first = run[0] if run else 0
-    for file in files:
-        part = _part(file, list(INTERACTIONS), run)
+def _run(path: Path, manifest: DatasetManifest, first: int, stop: int) -> tuple[int, Iterator[Part]]:
+    """The same of the playlists from `first` to before `stop`."""
+    lengths = {path / name: _rows_of(path / name, [PLAYLIST_INDEX], first, stop).height for name in manifest.parts}
+    parts = ((file, _rows_of(file, list(INTERACTIONS), first, stop)) for file, length in lengths.items() if length)
+    return sum(lengths.values()), parts
+
+
+def _rows_of(file: Path, columns: Sequence[str], first: int, stop: int) -> pl.DataFrame:
+    """`columns` of the rows of the playlists from `first` to before `stop`; row groups that hold none of them are passed over."""
+    with reading(file, f"a table of {', '.join(INTERACTIONS)}", INGEST_AGAIN):
+        table = pl.scan_parquet(file, glob=False).select(columns)
+        table = table.filter(pl.col(PLAYLIST_INDEX).is_between(first, stop, closed="left")).collect()
+        return conform(table, {name: INTERACTIONS[name] for name in columns}, str(file))
+
+
+def _as_ingested(parts: Iterable[Part], first: int, stop: int, num_tracks: int) -> Iterator[pl.DataFrame]:
+    """The same parts, each held against what `segue ingest` writes: rows of playlists from `first` to before `stop`, in their order."""
+    for file, part in parts:
         _require_as_ingested(file, part, first, stop, num_tracks)
-        first = int(part[PLAYLIST_INDEX][-1]) + 1  # whole playlists in every part
+        first = int(part[PLAYLIST_INDEX][-1]) + 1 if part.height else first  # whole playlists in every part
         yield part
-
-
-def _part(file: Path, columns: Sequence[str], run: Run) -> pl.DataFrame:
-    """`columns` of the rows of the `run`; row groups that hold none of them are passed over."""
-    with _reading(file, INTERACTIONS):
-        rows = pl.scan_parquet(file).select(columns)
-        table = (rows.filter(pl.col(PLAYLIST_INDEX).is_between(*run, closed="left")) if run else rows).collect()
-        return conform(table, {name: INTERACTIONS[name] for name in columns}, str(file)).rechunk()
 
 
 def _require_as_ingested(file: Path, part: pl.DataFrame, first: int, stop: int, num_tracks: int) -> None:
     """Rows by playlist, `first` to before `stop`, then by position; each track of a playlist once; finite plays of 0 or more."""
-    _require_no_null(file, part)
     specs = {
         PLAYLIST_INDEX: indices(None, below=stop, low=first, order="rising"),
         TRACK_INDEX: indices(None, below=num_tracks),
         PLAYS: floats(None, low=0),
     }
     for name, spec in specs.items():
-        spec.require(part[name].to_numpy(), f"{file}: {name}", INGEST_AGAIN)
+        spec.require(np.ascontiguousarray(part[name].to_numpy()), f"{file}: {name}", INGEST_AGAIN)
     playlists, tracks, positions = (part[name].to_numpy() for name in (PLAYLIST_INDEX, TRACK_INDEX, POSITION))
     falls = (playlists[1:] == playlists[:-1]) & (positions[1:] < positions[:-1])
     if falls.any():
@@ -197,24 +197,6 @@ def _require_popular_first(file: Path, dataset: Dataset) -> None:
         raise SegueError(f"{file}: expected tracks that equally many playlists hold by id, found {found}. {INGEST_AGAIN}")
 
 
-def _require_no_null(file: Path, table: pl.DataFrame) -> None:
-    for column in table:
-        if column.null_count():
-            found = f"{column.null_count()} rows without, the first is row {column.is_null().arg_max()}"
-            raise SegueError(f"{file}: expected a {column.name} in every row, found {found}. {INGEST_AGAIN}")
-
-
 def _check(path: Path, what: str, expected: int, found: int) -> None:
     if expected != found:
         raise SegueError(f"{path}: expected {expected} {what}, found {found}. {INGEST_AGAIN}")
-
-
-def _table(path: Path, manifest: DatasetManifest, name: str, schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
-    with _reading(path / name, schema):
-        table = conform(pl.read_parquet(path / name), schema, str(path / name))
-    _check(path / name, "rows", manifest.files[name].rows, table.height)
-    return table
-
-
-def _reading(file: Path, schema: Mapping[str, pl.DataType]) -> AbstractContextManager[None]:
-    return reading(file, f"a table of {', '.join(schema)}", INGEST_AGAIN)

@@ -62,9 +62,17 @@ class DatasetManifest(BaseModel):
             raise ValueError(f"files: expected those of a dataset, found {unknown[0]!r}")
         if missing := sorted(names - self.files.keys()):
             raise ValueError(f"files: expected {missing[0]} among them, found none")
+        for name, rows in self._rows().items():
+            if rows != (found := sum(facts.rows for file, facts in self.files.items() if file.startswith(name))):
+                raise ValueError(f"{name}: expected {rows} rows, found {found}")
         if self.fingerprint != (expected := fingerprint_of(self.files)):
             raise ValueError(f"fingerprint: expected {expected}, that of its files, found {self.fingerprint}")
         return self
+
+    def _rows(self) -> dict[str, int]:
+        """Of each file, or of all in a folder."""
+        tracks, playlists, interactions = self.num_tracks, self.num_playlists, self.num_interactions
+        return {VOCABULARY_FILE: tracks, CATALOG_FILE: tracks, PLAYLISTS_FILE: playlists, INTERACTIONS_FOLDER: interactions}
 
     @property
     def parts(self) -> tuple[str, ...]:

@@ -52,11 +52,13 @@ def save_ragged(values: Path, offsets: Path, ragged: Ragged[Any]) -> None:
     save_array(offsets, ragged.offsets)
 
 
-def load_ragged(values: Path, offsets: Path, spec: ArraySpec, rows: int, longest: int | None = None, *, mmap: bool = False) -> Ragged[Any]:
-    """What `save_ragged` wrote, if it has so many rows, none longer than `longest`, and its values are as `spec`, whose length
-    does not count; SegueError where offsets and values do not fit together."""
+def load_ragged(
+    values: Path, offsets: Path, spec: ArraySpec, rows: int | None, longest: int | None = None, *, mmap: bool = False
+) -> Ragged[Any]:
+    """What `save_ragged` wrote, if it has so many rows (None: any number), none longer than `longest`, and its values are as `spec`,
+    whose length does not count; SegueError where offsets and values do not fit together."""
     ends = load_array(offsets, offsets_spec(rows), mmap=mmap)
-    found = load_array(values, replace(spec, shape=(int(ends[-1]),)), mmap=mmap)
+    found = load_array(values, replace(spec, shape=(int(ends[-1]) if len(ends) else 0,)), mmap=mmap)
     try:
         ragged = Ragged(found, ends)
     except ValueError as error:

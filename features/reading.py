@@ -1,15 +1,15 @@
 """Files that may be damaged, foreign or hostile: whatever fails in reading one is a single line that says what to do.
 
 Input: a block of code that reads a file, and what it expects of it. Output: what the block does, or one SegueError. What the
-machine refuses (too many open files, no memory, no permission) is called so: the file is not to blame, and a copy of it would
-not help. Knows no format.
+machine refuses (too many open files, no memory, no permission) stays an OSError or a MemoryError: the file is not to blame, and
+another copy of it would not help. Knows no format.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tokenize import TokenError
@@ -19,15 +19,8 @@ import polars as pl
 from features.domain import SegueError
 
 RETRAIN = "The artifact was changed or cut short after it was written. Copy it again or run `segue train`."
-REFUSED: Mapping[int, str] = {
-    errno.EMFILE: "Allow more open files, see `ulimit -n`.",
-    errno.ENFILE: "Close other programs, or allow more open files on this machine.",
-    errno.ENOMEM: "Free memory, or use a machine that has more.",
-    errno.EACCES: "Let this user read it.",
-    errno.EPERM: "Let this user read it.",
-    errno.EIO: "Look at the disk.",
-}
-"""What is not the file's fault, and what helps."""
+REFUSALS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM, errno.EIO)
+"""What the system says where no file is to blame."""
 UNREADABLE = (
     OSError,
     ValueError,
@@ -36,7 +29,6 @@ UNREADABLE = (
     SyntaxError,
     TokenError,
     RecursionError,
-    MemoryError,
     pl.exceptions.PolarsError,
     pl.exceptions.PanicException,  # no Exception to Python: a thread of polars' own gave up
 )
@@ -47,26 +39,25 @@ UNREADABLE = (
 def reading(path: Path, expected: str, repair: str = RETRAIN, also: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     """Whatever cannot be read in the block is a SegueError: `path`, what was `expected`, what was found, how to `repair` it.
 
-    A SegueError of the block's own passes as it is. `also`: errors of a parser that has a kind of its own.
+    What the machine refuses is an OSError with its number and `path`, or a MemoryError; a SegueError of the block's own passes.
+    `also`: errors of a parser that has a kind of its own.
     """
     try:
         yield
-    except SegueError:
+    except (SegueError, MemoryError):
         raise
     except (*UNREADABLE, *also) as error:
-        if (refusal := _refusal(error)) is not None:
-            raise SegueError(f"{path}: expected {expected}, found that the machine refuses: {refusal}") from error
-        raise SegueError(f"{path}: expected {expected}, found {_first_line(error)}. {repair}") from error
+        if (number := _refusal(error)) is not None:
+            raise OSError(number, os.strerror(number), str(path)) from error
+        raise SegueError(f"{path}: expected {expected}, found {first_line(error)}. {repair}") from error
 
 
-def _refusal(error: BaseException) -> str | None:
-    """What the machine refused, and what helps; None where the file is to blame. Libraries that give no number tell the reason."""
-    number = errno.ENOMEM if isinstance(error, MemoryError) else getattr(error, "errno", None)
-    for refused, advice in REFUSED.items():
-        if number == refused or os.strerror(refused) in str(error):
-            return f"{os.strerror(refused)}. {advice}"
-    return None
-
-
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What it says, without the rest; its name where it says nothing."""
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _refusal(error: BaseException) -> int | None:
+    """The system's number for what the machine refused, also where a library tells it in words; None where the file is to blame."""
+    number = getattr(error, "errno", None)
+    return next((refused for refused in REFUSALS if number == refused or os.strerror(refused) in str(error)), None)

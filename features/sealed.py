@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import stat
@@ -29,6 +30,8 @@ Verify = Literal["full", "size"]
 BUFFER = 1 << 20
 """Bytes read at once."""
 THREADS = 4
+DEEPEST = 32
+"""Levels of a manifest; whoever reads one may follow them by calls within calls."""
 
 
 class Sealed(Protocol):
@@ -161,14 +164,27 @@ def copy_part(folder: Path, part: str, to: Path) -> None:
 
 
 def json_object(raw: bytes) -> dict[str, Any]:
-    """The object that `raw` is; a ValueError that says what it is instead."""
+    """The object that `raw` is, its numbers finite and its values nested no deeper than DEEPEST; a ValueError that says what it is
+    instead."""
     try:
-        content = json.loads(raw)
+        content = json.loads(raw, parse_float=_finite, parse_constant=_finite)
     except RecursionError as error:
         raise ValueError(str(error)) from error
     if not isinstance(content, dict):
         raise ValueError(f"a {type(content).__name__}")
+    level: list[Any] = [content]
+    for _ in range(DEEPEST):
+        level = [below for value in level for below in (value.values() if isinstance(value, dict) else value)]
+        level = [value for value in level if isinstance(value, dict | list)]
+    if level:
+        raise ValueError(f"values nested deeper than {DEEPEST}")
     return content
+
+
+def _finite(number: str) -> float:
+    if not math.isfinite(value := float(number)):
+        raise ValueError(f"the number {number}")
+    return value
 
 
 def _size(path: Path) -> int | None:

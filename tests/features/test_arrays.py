@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 from pathlib import Path
 from typing import Any
 
@@ -113,16 +112,17 @@ def test_rows_that_do_not_fit_their_values_are_refused(tmp_path: Path, ends: lis
 
 
 @pytest.mark.parametrize(
-    "error", [OSError(errno.EMFILE, "x"), MemoryError(), OSError("cannot open: Too many open files (24)"), OSError(errno.EACCES, "x")]
+    "error", [OSError(errno.EMFILE, "x"), OSError("cannot open: Too many open files (24)"), ValueError("Too many open files (os error 24)")]
 )
 def test_what_the_machine_refuses_is_not_blamed_on_the_file(error: Exception) -> None:
-    with (
-        pytest.raises(SegueError, match=r"a\.npy: expected numbers, found that the machine refuses: ") as caught,
-        reading(Path("a.npy"), "numbers"),
-    ):
+    with pytest.raises(OSError, match="Too many open files") as caught, reading(Path("a.npy"), "numbers"):
         raise error
-    assert "segue train" not in str(caught.value)
-    assert any(os.strerror(number) in str(caught.value) for number in (errno.EMFILE, errno.ENOMEM, errno.EACCES))
+    assert (caught.value.errno, caught.value.filename) == (errno.EMFILE, "a.npy")
+
+
+def test_a_lack_of_memory_is_not_blamed_on_the_file() -> None:
+    with pytest.raises(MemoryError), reading(Path("a.npy"), "numbers"):
+        raise MemoryError
 
 
 def test_what_is_wrong_with_the_file_is_told_in_one_line() -> None:

@@ -22,10 +22,12 @@ from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
-from features.domain import Floats, Ints, Queries, SegueError, counted
+from features.arrays import floats
+from features.domain import Floats, Ints, Queries, counted
+from features.reading import reading
 from stages.retrieve.index.recipe import IndexRecipe
 from stages.retrieve.recipe import Recipe
 from stages.retrieve.vectors import VectorSource, open_vectors
@@ -68,13 +70,15 @@ def layer_shapes(recipe: AutoencoderRecipe) -> dict[str, tuple[int, ...]]:
 
 def _open_layers(path: Path, wanted: Mapping[str, tuple[int, ...]]) -> dict[str, Floats]:
     """What `Autoencoder.save` wrote; other names or shapes than those `wanted` are an error."""
-    try:
-        layers = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise SegueError(f"{path}: expected the layers {_form(wanted)}, found {error}. Train again") from error
-    found = {name: layer.shape for name, layer in layers.items()}
-    if found != wanted or any(layer.dtype != np.float32 for layer in layers.values()):
-        raise SegueError(f"{path}: expected the float32 layers {_form(wanted)}, found {_form(found)}. Train again")
+    with reading(path, f"the float32 layers {_form(wanted)}", also=(SafetensorError,)), safe_open(path, framework="numpy") as file:
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
+        found = {name: tuple(layer.get_shape()) for name, layer in slices.items()}
+        types = sorted({layer.get_dtype() for layer in slices.values()})
+        if found != wanted or types != ["F32"]:
+            raise ValueError(f"{' and '.join(types)} {_form(found)}")
+        layers = {name: file.get_tensor(name) for name in wanted}
+    for name, layer in layers.items():
+        floats(*wanted[name]).require(layer, f"{path}: {name}")
     return layers
 
 

@@ -150,6 +150,14 @@ class Factorization(VectorSource):
         return counted(self.recipe.factors, "factor")
 
 
+def _solved(system: Doubles, target: Doubles) -> Doubles:
+    """Least squares where vectors of very different lengths leave the system singular."""
+    try:
+        return np.linalg.solve(system, target)
+    except np.linalg.LinAlgError:
+        return np.asarray(np.linalg.lstsq(system, target)[0])
+
+
 def _logistic(vectors: Doubles, targets: Doubles, weights: Doubles, ridge: float) -> Doubles:
     """Weighted logistic regression with an offset, by Newton's method with halved steps: (dim factors, then the bias).
 
@@ -169,7 +177,7 @@ def _logistic(vectors: Doubles, targets: Doubles, weights: Doubles, ridge: float
         chances = expit(design @ point + vectors[:, -1])
         gradient = design.T @ (weights * (chances - targets)) + penalty * point
         hessian = (design.T * (weights * chances * (1 - chances))) @ design + np.diag(penalty)
-        step = np.linalg.solve(hessian, gradient)
+        step = _solved(hessian, gradient)
         promised, size, before = float(gradient @ step), 1.0, loss(point)
         while size > 1e-6 and loss(point - size * step) > before - 0.1 * size * promised:
             size /= 2

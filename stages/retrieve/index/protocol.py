@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from features.arrays import MOST_ROWS, indices
 from features.domain import Floats, Ints, Queries, Retrieved, SegueError
 from features.npy import load_array
-from features.reading import RETRAIN, reading
-from features.validation import in_one_line
+from features.reading import RETRAIN
+from features.validation import read_json
 
 FILE = "index.json"
 Kind = Literal["exact", "annoy"]
@@ -57,12 +57,7 @@ class SavedIndex(BaseModel):
     def open(cls, folder: Path, dim: int) -> SavedIndex:
         """SegueError where the file is damaged, or the index has another dimension than `dim`."""
         path = folder / FILE
-        with reading(path, "an index of kind exact or annoy"):
-            raw = path.read_bytes()
-        try:
-            saved = cls.model_validate_json(raw)
-        except ValidationError as error:
-            raise SegueError(f"{path}: expected an index of kind exact or annoy, found {in_one_line(error, cls)}. {RETRAIN}") from error
+        saved = read_json(path, cls, "an index of kind exact or annoy")
         if saved.dim != dim:
             raise SegueError(f"{path}: expected an index of {dim} dimensions, found {saved.dim}. {RETRAIN}")
         return saved
@@ -74,5 +69,5 @@ def open_tracks(folder: Path, num_tracks: int) -> Ints:
 
 
 def asks(query_vectors: Floats) -> np.ndarray:
-    """(q,) whether each query vector asks for anything."""
-    return np.asarray(query_vectors.any(axis=1))
+    """(q,) whether each query vector asks for anything: one that overflowed does not."""
+    return np.asarray(query_vectors.any(axis=1) & np.isfinite(query_vectors).all(axis=1))
