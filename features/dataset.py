@@ -28,7 +28,7 @@ from features.catalog import Catalog
 from features.domain import Query, SegueError, counted
 from features.interactions import Interactions
 from features.manifest import CATALOG_FILE as CATALOG_FILE
-from features.manifest import INGEST_AGAIN, DatasetManifest, check_files, read_manifest
+from features.manifest import INGEST_AGAIN, INTERACTIONS_FOLDER, DatasetManifest, check_files, read_manifest
 from features.manifest import PLAYLISTS_FILE as PLAYLISTS_FILE
 from features.manifest import VOCABULARY_FILE as VOCABULARY_FILE
 from features.reading import reading
@@ -130,7 +130,8 @@ def _interactions(path: Path, manifest: DatasetManifest, playlists: pl.DataFrame
     length, parts = _whole(path, manifest) if playlists.height == manifest.num_playlists else _run(path, manifest, first, stop)
     followers = playlists[FOLLOWERS].fill_null(0).to_numpy()
     titles = playlists[TITLE].to_list()
-    return Interactions.from_parts(_as_ingested(parts, first, stop, num_tracks), length, titles, num_tracks, followers, first)
+    with reading(path / INTERACTIONS_FOLDER, f"room for {length:,} interactions", INGEST_AGAIN):
+        return Interactions.from_parts(_as_ingested(parts, first, stop, num_tracks), length, titles, num_tracks, followers, first)
 
 
 def _whole(path: Path, manifest: DatasetManifest) -> tuple[int, Iterator[Part]]:
