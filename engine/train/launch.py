@@ -19,7 +19,7 @@ from engine.config import Config
 from engine.model import save_model
 from engine.train.job import Finished, TrainingJob
 from engine.train.run_store import UnfinishedError, storage_of
-from engine.train.storage import Say, Storage, say_nothing
+from engine.train.storage import Say, Storage, say_nothing, without_secrets
 from engine.train.trial import try_out
 from engine.train.warm_start import PreviousModel
 from features.atomic import os_errors
@@ -106,7 +106,8 @@ def _by_workers(job: TrainingJob, threads: int | None, out: Path) -> Manifest:
         return _write(job.open_finished(), out)
     except UnfinishedError as error:
         found = f"{error} damaged since it was written, or gone"
-        raise SegueError(f"{job.storage.address('')}: expected finished phases, found {found}. Run the same command again") from error
+        place = without_secrets(job.storage.address(""))
+        raise SegueError(f"{place}: expected finished phases, found {found}. Run the same command again") from error
 
 
 def _write(finished: Finished, out: Path) -> Manifest:
