@@ -151,8 +151,8 @@ def _run(path: Path, manifest: DatasetManifest, first: int, stop: int) -> tuple[
 def _rows_of(file: Path, columns: Sequence[str], first: int, stop: int) -> pl.DataFrame:
     """`columns` of the rows of the playlists from `first` to before `stop`; row groups that hold none of them are passed over."""
     with reading(file, f"a table of {', '.join(INTERACTIONS)}", INGEST_AGAIN):
-        table = pl.scan_parquet(file, glob=False).select(columns)
-        table = table.filter(pl.col(PLAYLIST_INDEX).is_between(first, stop, closed="left")).collect()
+        of_these = pl.col(PLAYLIST_INDEX).is_between(first, stop, closed="left")
+        table = pl.scan_parquet(file, glob=False).select(columns).filter(of_these).collect()
         return conform(table, {name: INTERACTIONS[name] for name in columns}, str(file))
 
 
