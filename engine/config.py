@@ -115,11 +115,11 @@ class SourcesConfig(Settings):
 class CandidatesConfig(Settings):
     """How many tracks go from the first stage to the second."""
 
-    per_source: int = Field(1_000, ge=1)
+    per_source: int = Field(1_000, ge=1, le=20_000)
     """Tracks each source proposes, but never more than will be ranked."""
-    least: int = Field(500, ge=1)
+    least: int = Field(500, ge=1, le=20_000)
     """Candidates ranked for a short list."""
-    per_answer: int = Field(8, ge=1)
+    per_answer: int = Field(8, ge=1, le=200)
     """Candidates ranked for each track of a longer list."""
 
     def most(self, k: int) -> int:

@@ -21,7 +21,7 @@ from features.domain import SegueError
 RETRAIN = "The artifact was changed or cut short after it was written. Copy it again or run `segue train`."
 REFUSALS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM, errno.EIO)
 """What the system says where no file is to blame."""
-UNREADABLE = (
+UNREADABLE: tuple[type[BaseException], ...] = (
     OSError,
     ValueError,
     TypeError,

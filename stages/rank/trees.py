@@ -145,8 +145,8 @@ class _Tree:
             _numbers(body, name, count, low, LARGEST)  # nothing of ours reads them
         tree = cls(
             _numbers(body, "split_feature", splits, 0, num_features - 1, whole=True).astype(np.int32),
-            _numbers(body, "split_gain", splits, -np.finfo(np.float32).max, np.finfo(np.float32).max).astype(np.float32),
-            _numbers(body, "threshold", splits, -np.finfo(np.float64).max, np.finfo(np.float64).max),
+            _numbers(body, "split_gain", splits, -np.inf, np.inf).astype(np.float32),
+            _numbers(body, "threshold", splits, -np.inf, np.inf),
             _numbers(body, "decision_type", splits, 0, LARGEST_DECISION, whole=True).astype(np.int32),
             _numbers(body, "left_child", splits, -leaves, splits - 1, whole=True).astype(np.int32),
             _numbers(body, "right_child", splits, -leaves, splits - 1, whole=True).astype(np.int32),

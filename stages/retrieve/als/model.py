@@ -109,7 +109,9 @@ def _solved(system: Floats, target: np.ndarray) -> Floats:
     """The solution of a symmetric system, by Cholesky in double precision; by the slower way for any, least squares, where rounding
     or a lack of regularisation leaves it not positive definite."""
     _, solved, failed = dposv(system.T, target)
-    return np.linalg.lstsq(system, target)[0] if failed and np.isfinite(system).all() else solved.astype(np.float32)
+    if failed and np.isfinite(system).all():
+        solved = np.linalg.lstsq(system, target)[0]
+    return np.asarray(solved, np.float32)
 
 
 @dataclass(frozen=True, repr=False)

@@ -153,9 +153,9 @@ class Factorization(VectorSource):
 def _solved(system: Doubles, target: Doubles) -> Doubles:
     """Least squares where vectors of very different lengths leave the system singular."""
     try:
-        return np.linalg.solve(system, target)
+        return np.asarray(np.linalg.solve(system, target), np.float64)
     except np.linalg.LinAlgError:
-        return np.asarray(np.linalg.lstsq(system, target)[0])
+        return np.asarray(np.linalg.lstsq(system, target)[0], np.float64)
 
 
 def _logistic(vectors: Doubles, targets: Doubles, weights: Doubles, ridge: float) -> Doubles:

@@ -48,17 +48,17 @@ class _File:
     @property
     def room(self) -> int:
         """Items that a node can list: in the place of its children and its vector."""
-        return self.nodes.shape[1] - 1
+        return int(self.nodes.shape[1]) - 1
 
     def require_sound_nodes(self) -> None:
         """Whatever Annoy follows leads to a node before it or to an item, and what it multiplies is finite."""
-        self._require_all(self.nodes[-1:, 0] == self.num_items, len(self.nodes) - 1, f"a root of {self.num_items:,} vectors")
+        self._require_all(np.equal(self.nodes[-1:, 0], self.num_items), len(self.nodes) - 1, f"a root of {self.num_items:,} vectors")
         for start in range(0, len(self.nodes), BLOCK):
             block = self.nodes[start : start + BLOCK]
             below, places = block[:, 0], np.arange(start, start + len(block))
             items = places < self.num_items
             splits = ~items & (below > self.room)
-            self._require_all(np.where(items, below == 1, below >= 1), start, "a number of items")
+            self._require_all(np.where(items, below == 1, below >= 0), start, "a number of items")
             finite = (np.abs(block[:, HEAD:].view(np.float32)) <= LARGEST).all(axis=1)
             finite &= splits | (np.abs(block[:, 1].view(np.float32)) <= LARGEST)
             self._require_all(finite | ~(items | splits), start, "finite numbers")
