@@ -1,4 +1,4 @@
-"""Weighted rank fusion: the baseline the ranker has to beat, and the answer when there is no ranker.
+"""Weighted rank fusion: the baseline of the ranker, and the result when there is no ranker.
 
 Input: Candidates. Output: for each, sum over the sources that proposed it of weight / (60 + rank)
 (reciprocal rank fusion, Cormack, Clarke and Buettcher 2009, with a weight per source). Knows no feature.

@@ -2,8 +2,8 @@
 
 Input: examples in groups, one group per query. Output: a ranker that scores pair features. Burges, "From RankNet to
 LambdaRank to LambdaMART" (2010); Ke et al., "LightGBM" (2017). Every worker holds whole queries; the parameters that
-join the workers come from outside. The trees grow some at a time, each time from the scores of those there are, so that an
-interrupted run goes on from their text. LightGBM itself, large to import, is asked to learn and to explain, never to score.
+join the workers come from outside. Trees are trained in rounds, each starting from the scores of the trees so far, so that an
+interrupted run resumes from their text. LightGBM, a large import, is used to train and to explain, never to score.
 Knows no retriever and no Ray.
 """
 

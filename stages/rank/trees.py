@@ -1,4 +1,4 @@
-"""The trees of a LightGBM model, as bits: no row walks down a tree, every split strikes out the leaves it rules out.
+"""Scores the trees of a LightGBM model with bit masks (QuickScorer) instead of walking down each tree.
 
 Input: the text of a model, and rows of features. Output: the sum of the leaves each row falls into, decided exactly as
 LightGBM decides. After QuickScorer (Lucchese et al. 2015): a row's leaves of a tree are the bits of a word, every split
@@ -28,7 +28,7 @@ Flags = npt.NDArray[np.bool_]
 WORD = 32
 """Leaves in a word; a tree of more is several words, of which at most one keeps a bit."""
 BLOCK = 256
-"""Rows asked at once: their columns stay in a core's own cache."""
+"""Rows scored at once: their columns fit into the cache of a core."""
 ZERO = np.float32(1e-35)
 """What LightGBM takes for zero, on both sides of it."""
 DEFAULT_LEFT, ZERO_IS_MISSING, NAN_IS_MISSING = 2, 4, 8

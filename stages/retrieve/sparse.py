@@ -1,7 +1,7 @@
 """Sparse matrices: the largest entries, rows of length 1, and their files.
 
 Input: scipy CSR matrices of float32. Output: the same, smaller or scaled, or plain arrays on disk that every process on a machine
-shares. Knows not what rows and columns are.
+shares. Does not know what rows and columns are.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Alternating least squares for implicit feedback, with exact fold-in of queries it has never seen.
+"""Alternating least squares for implicit feedback, with exact fold-in of new playlists.
 
-Input: who holds what. Output: track vectors, and for any seed set the playlist vector that explains it best.
+Input: playlist-track interactions. Output: item vectors of the tracks, and the least-squares playlist vector of any seed set.
 
 The loss is that of Hu, Koren and Volinsky (2008), with the frequency-scaled regularisation of Rendle, Krichene, Zhang
 and Koren, "Revisiting the Performance of iALS on Item Recommendation Benchmarks" (2021):

@@ -1,11 +1,11 @@
 """Autoencoders over interactions, regular or variational, with or without content; their decoder rows are the track vectors.
 
-Input: who holds what and, for a hybrid, the content matrix. Output: track vectors with their biases, and an encoder that
+Input: playlist-track interactions and, for a hybrid, the content matrix. Output: track vectors with their biases, and an encoder that
 turns any seed set into a query vector in the same space. The variational one is that of Liang, Krishnan, Hoffman and
 Jebara, "Variational Autoencoders for Collaborative Filtering" (2018): multinomial likelihood, annealed KL. The regular one
-is without noise and KL: what it must restore is the playlist of which a part is shown, so both are denoising.
+has no noise and no KL term. Both are denoising: they reconstruct the whole playlist from a part of it.
 
-What differs makes them fit for millions of tracks and few playlists. The softmax runs over a sample of the tracks
+Changes for millions of tracks and few playlists: the softmax runs over a sample of the tracks
 (`stages.retrieve.training.sampled_softmax`), so that no playlists x tracks matrix exists. Encoder and decoder share their rows, which begin
 as the leading directions of the interactions. In a hybrid the row of a track is its own part and a linear map of its
 content; the sum is kept, so the trained thing needs no content, and a track that nobody holds still has an input.

@@ -1,6 +1,6 @@
-"""Popularity: the tracks that most playlists hold. The baseline, and the answer when nothing is asked.
+"""Popularity: the tracks that most playlists hold. The baseline, and the answer to an empty query.
 
-Input: who holds what. Output: the same order for everybody. Knows nothing of the query but what to exclude.
+Input: playlist-track interactions. Output: the same ranking for every query. Of a query it uses only the excluded tracks.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Related artists: who is in playlists with the seeds' artists, and what most playlists hold of them.
+"""Related artists: artists that share playlists with the seeds' artists, and their most popular tracks.
 
-Input: who holds what, and the tracks' artists. Output: track vectors, those of one artist in one direction, and for any seed
-set the vector that explains its artists best. The factors are those of `als` over playlists x artists, where a playlist plays
+Input: playlist-track interactions, and the tracks' artists. Output: track vectors, those of one artist in one direction, and for any seed
+set the vector fitted to its artists. The factors are those of `als` over playlists x artists, where a playlist plays
 an artist log2(1 + tracks of the artist in it) times; a track's vector is its artist's, times
 (1 + playlists that hold it)^popularity. So the long tail is reached, and ordered, through who made it. Says nothing where no
 seed's artist is known. Knows no title and no content.

@@ -1,6 +1,6 @@
-"""More of the same: what the seeds' artists, or their albums, have that most playlists hold.
+"""Same artist, same album: the most popular other tracks of the seeds' artists or albums.
 
-Input: the catalog and who holds what. Output: tracks of the seeds' artists, or of their albums. A track scores the square
+Input: the catalog and playlist-track interactions. Output: tracks of the seeds' artists, or of their albums. A track scores the square
 root of how many seeds share its artist (or album), times ln(1 + playlists that hold it), so that neither many seeds nor a
 popular track decides alone. Knows no vectors; says nothing where no seed's artist (or album) is known.
 """

@@ -1,15 +1,15 @@
-"""Neural matrix factorisation with biases, and fold-in of queries it has never seen.
+"""Neural matrix factorisation (logistic loss) with biases, and fold-in of new playlists.
 
-Input: who holds what. Output: track vectors whose last coordinate is the track's bias, and for any seed set the playlist
-factors that explain it best. The model is logistic, p(playlist u holds track i) = sigmoid(x_u . y_i + b_u + b_i), as in
+Input: playlist-track interactions. Output: track vectors whose last coordinate is the track's bias, and for any seed set the playlist
+factors fitted to it. The model is logistic, p(playlist u holds track i) = sigmoid(x_u . y_i + b_u + b_i), as in
 Johnson, "Logistic Matrix Factorization for Implicit Feedback Data" (2014). The targets are binary; a playlist that holds n
 tracks loses
 
     sum over its tracks of w_ui (-log p_ui + l (|x_u|^2 + |y_i|^2) / 2)  +  k n / num_tracks * sum over the others of -log(1 - p_ui)
 
 w are the weights of its entries, of mean 1; k is `negative_weight`, l `regularization`. In training the sum over the others is
-estimated from a sample (`stages.retrieve.training.sampled_softmax`). A query is folded in by Newton's method on the same loss, the tracks
-as they stand: it is convex in (x_u, b_u), so there is one answer. Its sum over the others runs over a background of tracks
+estimated from a sample (`stages.retrieve.training.sampled_softmax`). A query is folded in by Newton's method on the same loss,
+with the track vectors fixed: it is convex in (x_u, b_u), so there is one answer. Its sum over the others runs over a background of tracks
 kept for this purpose: the most held ones, and an even sample of the rest that stands for all of them.
 Knows no title, no content and no Ray.
 """

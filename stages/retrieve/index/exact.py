@@ -5,8 +5,8 @@ The coarse copy holds each vector less the mean of all, turned to the principal 
 its first coordinates, in steps of its own, and the tail. What rounding takes away is at most half a step per coordinate of
 the query; what the tail may add is at most |tail| |query's tail| (Cauchy-Schwarz, as in FEXIPRO, Li, Chan, Yiu and
 Mamoulis 2017). So all heads are read, the tails of those within reach of the n-th best, and the vectors of those still in
-reach then: an eighth of the numbers' bytes, and little more than n vectors. The last word is a sum in one fixed order over
-the vectors themselves, so that an answer is exact, and the same whoever else asks. Knows neither playlists nor models.
+reach then: an eighth of the numbers' bytes, and little more than n vectors. The final scores are sums in one fixed order
+over the vectors themselves: results are exact and do not depend on the batch. Knows neither playlists nor models.
 """
 
 from __future__ import annotations

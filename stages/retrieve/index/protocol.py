@@ -1,4 +1,4 @@
-"""What an index promises, and what every kind of index has in its folder.
+"""The interface of an index, and the files that every kind of index has in its folder.
 
 Input: a folder. Output: the kind of the index saved there, and the tracks it covers. Knows no kind's own files and no source.
 """

@@ -1,7 +1,7 @@
 """Similar playlists vote for the tracks they hold: what the neighbours and the title source share.
 
 Input: keys of known playlists and of queries, such as the tracks they hold or the n-grams of their titles. Output: the
-tracks that the playlists with the most similar keys vote for. Knows not what a key is.
+tracks that the playlists with the most similar keys vote for. Does not know what a key is.
 """
 
 from __future__ import annotations
