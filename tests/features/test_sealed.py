@@ -146,7 +146,13 @@ def test_what_is_copied_is_what_was_sealed(folder: Path, tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("raw", "message"),
-    [(b"", "Expecting value"), (b"[1]", "a list"), (b"null", "a NoneType"), (b"\xff", "decode"), (b"[" * 100_000, "recursion|Stack overflow")],
+    [
+        (b"", "Expecting value"),
+        (b"[1]", "a list"),
+        (b"null", "a NoneType"),
+        (b"\xff", "decode"),
+        (b"[" * 100_000, "recursion|Stack overflow"),
+    ],
 )
 def test_what_is_no_object_is_named(raw: bytes, message: str) -> None:
     with pytest.raises(ValueError, match=message):
