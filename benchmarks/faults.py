@@ -1,10 +1,12 @@
-"""What a sealed artifact that somebody changed does to who opens it: an answer, one line, or worse.
+"""What a sealed artifact that somebody changed does to who opens it: an answer, one line, or worse. Datasets and storages too.
 
 Input: an artifact, and how many mutants of it. Output: how many ended how, each that ended badly with what it said, as JSON. Of every
 mutant one file is changed (`mutants`), the manifest made to fit, and the model opened and asked, in a process of its own (`trials`).
-Without an artifact it is the golden one of the tests, which has a source of every kind.
+Without an artifact it is the golden one of the tests, which has a source of every kind. With `--of dataset` a dataset is changed and
+trained on, with `--of store` the storage of an interrupted training is damaged and the training resumed (`training_faults`).
 
     segue bench faults --mutants 1000 --out faults.json
+    segue bench faults --of store --mutants 100
 """
 
 from __future__ import annotations
@@ -21,13 +23,15 @@ import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.measure import CHECKOUT
-from benchmarks.mutants import Mutation, mutate
+from benchmarks.mutants import Mutation, Subject, mutate
+from benchmarks.training_faults import dataset, store
 from benchmarks.trials import Trial, tried
 from engine.answer.recommender import open_model
 from engine.artifact import MANIFEST, open_artifact, version_of
@@ -116,18 +120,20 @@ def _hash_of(path: Path) -> str | None:
         return None
 
 
-def measure(artifact: Path, mutants: int, seed: int, seconds: float | None = None) -> Result:
+def measure(subject: Subject, mutants: int, seed: int, seconds: float | None = None) -> Result:
     """How `mutants` of them end, or as many as `seconds` are enough for."""
-    ids = _ids(artifact)
-    warm(artifact, ids)
-    undisturbed = tried(lambda: ask(artifact, ids), SECONDS)
+    with _copy(subject.folder) as folder:
+        tried(lambda: subject.ask(folder), 300)  # compiles what the trials need
+    subject.warm()
+    with _copy(subject.folder) as folder:
+        undisturbed = tried(lambda: subject.ask(folder), SECONDS)
     if undisturbed.ended != "result":
-        raise RuntimeError(f"the artifact itself: {undisturbed}")
+        raise RuntimeError(f"without a change: {undisturbed}")
     ends, bad, started = Counter[str](), [], time.monotonic()
     for number in range(mutants):
         if seconds is not None and time.monotonic() - started > seconds:
             break
-        mutation, trial = one(artifact, ids, f"{seed}/{number}")
+        mutation, trial = one(subject, f"{seed}/{number}")
         end = _end(mutation, trial, undisturbed)
         ends[end] += 1
         if end not in GOOD:
@@ -135,15 +141,21 @@ def measure(artifact: Path, mutants: int, seed: int, seconds: float | None = Non
     return {"mutants": ends.total(), "ends": dict(ends.most_common()), "bad": bad, "seconds": round(time.monotonic() - started, 1)}
 
 
-def one(artifact: Path, ids: list[str], seed: str) -> tuple[Mutation | None, Trial]:
+def one(subject: Subject, seed: str) -> tuple[Mutation | None, Trial]:
     """The mutant of that seed, and how asking it ended."""
-    with tempfile.TemporaryDirectory(dir=artifact.parent, prefix="mutant-") as scratch:
-        folder = Path(scratch, "artifact")
-        _link(artifact, folder)
-        made = tried(lambda: vars(change(folder, random.Random(seed))), SECONDS)  # polars has threads, which no process forked later has
+    with _copy(subject.folder) as folder:
+        draw = random.Random(seed)
+        made = tried(lambda: vars(subject.change(folder, draw)), SECONDS)  # polars has threads, which no process forked later has
         if made.ended != "result":
             return None, made
-        return Mutation(**made.said), tried(lambda: ask(folder, ids), SECONDS)
+        return Mutation(**made.said), tried(lambda: subject.ask(folder), SECONDS)
+
+
+@contextmanager
+def _copy(source: Path) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir=source.parent, prefix="mutant-") as scratch:
+        _link(source, Path(scratch, "mutant"))
+        yield Path(scratch, "mutant")
 
 
 def _link(source: Path, target: Path) -> None:
@@ -169,21 +181,18 @@ def _ids(artifact: Path) -> list[str]:
     return list(found.said)
 
 
-@contextmanager
-def _unpacked(artifact: Path | None) -> Iterator[Path]:
-    """A folder of our own, where mutants can be made of links."""
-    with tempfile.TemporaryDirectory(prefix="faults-") as scratch:
-        if artifact is None:
-            zipfile.ZipFile(GOLDEN).extractall(Path(scratch, "artifact"))
-            yield Path(scratch, "artifact")
-        else:
-            open_artifact(artifact, verify="size")
-            yield artifact.resolve()
+def artifact_to_open(artifact: Path | None, scratch: Path) -> Subject:
+    """The one that is given, or the golden one of the tests."""
+    if artifact is None:
+        zipfile.ZipFile(GOLDEN).extractall(scratch / "artifact")
+    else:
+        open_artifact(artifact, verify="size")
+    folder = artifact.resolve() if artifact else scratch / "artifact"
+    ids = _ids(folder)
+    return Subject(folder, change, lambda mutant: ask(mutant, ids), lambda: _warm(folder))
 
 
-def warm(artifact: Path, ids: list[str]) -> None:
-    """Compiles what the trials need, and has it in this process, without a thread of polars'."""
-    tried(lambda: ask(artifact, ids), 300)
+def _warm(artifact: Path) -> None:
     opened = open_artifact(artifact)
     sources = {name: open_source(opened, name) for name in source_names(opened)}
     query = Query(np.array(PLACES, np.int32), "rock party")
@@ -193,17 +202,19 @@ def warm(artifact: Path, ids: list[str]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser("segue bench faults", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("artifact", type=Path, nargs="?", help="default: the golden artifact of the tests")
+    parser.add_argument("--of", choices=("artifact", "dataset", "store"), default="artifact", help="what is changed")
     parser.add_argument("--mutants", type=int, default=1_000)
     parser.add_argument("--seconds", type=float, help="stop after so many")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()
-    with _unpacked(chosen.artifact) as artifact:
-        result = {"provenance": provenance(), **measure(artifact, chosen.mutants, chosen.seed, chosen.seconds)}
+    with tempfile.TemporaryDirectory(prefix="faults-") as scratch:
+        of = {"artifact": partial(artifact_to_open, chosen.artifact), "dataset": dataset, "store": store}[chosen.of]
+        result = {"provenance": provenance(), **measure(of(Path(scratch)), chosen.mutants, chosen.seed, chosen.seconds)}
     if chosen.out:
         chosen.out.write_text(json.dumps(result, indent=1), encoding="utf-8")
     ends = [[end, count] for end, count in result["ends"].items()]
-    show_rows(f"{result['mutants']:,} mutants in {result['seconds']} s", ["end", "mutants"], ends)
+    show_rows(f"{result['mutants']:,} mutants of the {chosen.of} in {result['seconds']} s", ["end", "mutants"], ends)
     for bad in result["bad"]:
         print(json.dumps(bad))
     sys.exit(1 if result["bad"] else 0)

@@ -18,6 +18,8 @@ import polars as pl
 from safetensors.numpy import load_file, save_file
 
 Change = Callable[[Path, random.Random], None]
+Answer = Any
+"""What goes through JSON."""
 DEEP = 100_000
 """Levels of what is nested too deeply."""
 
@@ -37,6 +39,20 @@ class Mutation:
 
     def __str__(self) -> str:
         return f"{self.file}: {self.kind}"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is changed, and asked."""
+
+    folder: Path
+    """Every mutant is a copy of it."""
+    change: Callable[[Path, random.Random], Mutation]
+    """Changes one thing in such a copy."""
+    ask: Callable[[Path], Answer]
+    """What becomes of such a copy."""
+    warm: Callable[[], None] = lambda: None
+    """Has what the trials need in this process, without a thread of polars'."""
 
 
 def mutate(folder: Path, names: Sequence[str], draw: random.Random) -> Mutation:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,7 +28,7 @@ from features.arrays import MOST_ROWS
 from features.atomic import is_free, replaced_whole
 from features.domain import SegueError, counted
 from features.reading import RETRAIN, reading
-from features.sealed import FileEntry, as_path, file_entries, files_in, first_change, json_object
+from features.sealed import FileEntry, Verify, as_path, file_entries, files_in, first_change, json_object
 from features.validation import in_one_line
 from stages.settings import SourceName
 
@@ -39,7 +39,8 @@ SUFFIXES = (".json", ".npy", ".safetensors", ".parquet", ".ann", ".txt")
 VERSION_LENGTH = 12
 CLOCK = "latency_ms"
 """Says how long something took, wherever it stands in a manifest."""
-Verify = Literal["full", "size"]
+TryOut = Callable[[Path], None]
+"""Raises a SegueError where an artifact does not do what it is there for."""
 
 
 class Source(BaseModel):
@@ -115,13 +116,15 @@ class ArtifactWriter:
 
     After the block, `writer.manifest` is what was sealed. A block that fails leaves nothing of the new artifact and all
     of an older one. An older artifact of that name is replaced; anything else of that name is a SegueError at once.
+    `try_out` is called with the folder when all is written; what it raises keeps the folder from getting its name.
     """
 
     folder: Path
     """Where the new artifact's files go; there from the beginning of the block."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, try_out: TryOut | None = None) -> None:
         self.path = Path(os.path.abspath(path))
+        self._try_out = try_out
         self.manifest: Manifest | None = None
         self._description: Description | None = None
         self._open = ExitStack()
@@ -154,7 +157,13 @@ class ArtifactWriter:
             raise SegueError(f"artifact {self.path}: expected no {MANIFEST} before the block ends, found one. Describe it instead.")
         manifest = _manifest(self._description, file_entries(self.folder, names))
         (self.folder / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        self.manifest = _parse(self.path, _read_manifest(self.folder))
+        written = _parse(self.path, _read_manifest(self.folder))
+        if self._try_out:
+            try:
+                self._try_out(self.folder)
+            except SegueError as error:
+                raise SegueError(f"artifact {self.path}: expected one that opens and answers, found {error}") from error
+        self.manifest = written
 
 
 def open_artifact(path: str | os.PathLike[str], verify: Verify = "full") -> Artifact:

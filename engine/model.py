@@ -22,7 +22,7 @@ import numpy as np
 import polars as pl
 from pydantic import ValidationError
 
-from engine.artifact import Artifact, ArtifactWriter, Description, Manifest, Source, open_artifact
+from engine.artifact import Artifact, ArtifactWriter, Description, Manifest, Source, TryOut, open_artifact
 from engine.config import Config
 from engine.pipeline import Pipeline, SecondStage
 from features.arrays import indices
@@ -73,9 +73,9 @@ class Trained:
         return self.build_facts()
 
 
-def save_model(trained: Trained, dataset: Dataset, path: Path) -> Manifest:
-    """Writes the artifact at `path`, whole or not at all."""
-    with ArtifactWriter(path) as writer:
+def save_model(trained: Trained, dataset: Dataset, path: Path, try_out: TryOut | None = None) -> Manifest:
+    """Writes the artifact at `path`, whole or not at all; not where `try_out` raises an error over the finished folder."""
+    with ArtifactWriter(path, try_out) as writer:
         folder = writer.folder
         dataset.vocabulary.save(folder / VOCABULARY)
         dataset.catalog.table.write_parquet(folder / CATALOG_FILE)

@@ -35,9 +35,13 @@ class Vocabulary:
 
     @classmethod
     def open(cls, path: Path, num_tracks: int | None = None, repair: str = RETRAIN) -> Vocabulary:
-        """Reads what `save` wrote; SegueError when the file is missing, another table, or of another number of tracks than
-        `num_tracks` (None: any)."""
-        return cls(read_table(path, VOCABULARY, num_tracks, complete=VOCABULARY, repair=repair)[TRACK_ID])
+        """Reads what `save` wrote; SegueError when the file is missing, another table, of another number of tracks than `num_tracks`
+        (None: any), or of ids that are not all different."""
+        table = read_table(path, VOCABULARY, num_tracks, complete=VOCABULARY, repair=repair)
+        try:
+            return cls(table[TRACK_ID])
+        except SegueError as error:
+            raise SegueError(f"{path}: {error}. {repair}") from error
 
     def save(self, path: Path) -> None:
         self.track_ids.to_frame().write_parquet(path)
@@ -53,7 +57,7 @@ class Vocabulary:
         """sha256 over the ids in their order, each ended by a newline."""
         digest = hashlib.sha256()
         for part in self.track_ids.to_frame().iter_slices(_HASHED_AT_ONCE):
-            digest.update("".join(f"{track_id}\n" for track_id in part[TRACK_ID]).encode())
+            digest.update(part.select(pl.col(TRACK_ID) + "\n").to_series().str.join("").item().encode())
         return digest.hexdigest()
 
     def index_of(self, ids: Sequence[str]) -> Ints:

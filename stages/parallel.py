@@ -25,6 +25,11 @@ def worker_rank() -> int:
     return dist.get_rank() if _group() else 0
 
 
+def local_rank() -> int:
+    """This worker's number among those of its machine; 0 where nobody counts them."""
+    return dist.get_node_local_rank(fallback_rank=0) if _group() else 0
+
+
 def shard(num_rows: int) -> tuple[int, int]:
     """This worker's contiguous share `[start, stop)` of `num_rows` rows; shares differ by at most one row."""
     return share_of(shard_bounds(num_rows))
