@@ -208,13 +208,13 @@ def open_source(artifact: Artifact, name: str) -> Retriever:
     return config_of(artifact).sources.recipes()[name].open(artifact.path / SOURCES / name, artifact.manifest.num_tracks)
 
 
-def open_second_stage(artifact: Artifact, threads: int = 1) -> SecondStage:
+def open_second_stage(artifact: Artifact) -> SecondStage:
     """Facts, vector spaces, fusion and ranker; no index."""
     manifest, config = artifact.manifest, config_of(artifact)
     sources = source_names(artifact)
     spaces = {name: _open_space(artifact, name) for name in sources if f"{SOURCES}/{name}/{VECTORS}" in manifest.files}
     features = PairFeatures(Facts.open(artifact.path / FACTS), sources, spaces)
-    ranker = LambdaMart.open(artifact.path / RANKER, features.names, threads)
+    ranker = LambdaMart.open(artifact.path / RANKER, features.names)
     return SecondStage(features, open_fusion(artifact.path / RANKER / FUSION), ranker, config.candidates)
 
 

@@ -63,6 +63,8 @@ class Trees:
     right: Words
     values: Doubles
     """(num_words, WORD + 1) of the leaves; 0 where there is none, and in the end for a word without a bit."""
+    shares: Doubles
+    """(num_splits, 2) of the examples it learned from at each split, those that went left and right."""
 
     @classmethod
     def of(cls, text: str) -> Trees:
@@ -90,6 +92,7 @@ class Trees:
             splits["left"].copy(),
             splits["right"].copy(),
             np.stack([word.values for word in words]) if words else np.empty((0, WORD + 1)),
+            splits["shares"].copy(),
         )
 
     def score(self, features: Floats) -> Floats:
@@ -112,8 +115,14 @@ class Trees:
         )
         return scores
 
+    def asked(self, features: Floats) -> Floats:
+        """(num_columns, num_rows) what every split compares with its threshold: what is missing is replaced."""
+        columns = np.empty((len(self.features), len(features)), np.float32)
+        _fill(np.ascontiguousarray(features, np.float32), self.features, self.instead, self.zero_is_missing, columns)
+        return columns
 
-SPLIT = np.dtype([("feature", "i4"), ("decision", "i4"), ("threshold", "f8"), ("left", "u4"), ("right", "u4")])
+
+SPLIT = np.dtype([("feature", "i4"), ("decision", "i4"), ("threshold", "f8"), ("left", "u4"), ("right", "u4"), ("shares", "f8", (2,))])
 
 
 @dataclass(frozen=True)
@@ -134,12 +143,16 @@ class _Tree:
     left: Ints
     right: Ints
     values: Doubles
+    split_counts: Doubles
+    """Examples that came to each split."""
+    leaf_counts: Doubles
 
     @classmethod
     def of(cls, body: str, num_features: int) -> _Tree:
         splits = [_numbers(body, name) for name in ("split_feature", "threshold", "decision_type", "left_child", "right_child")]
         features, decisions, left, right = (splits[i].astype(np.int32) for i in (0, 2, 3, 4))
-        tree = cls(features, splits[1], decisions, left, right, _numbers(body, "leaf_value"))
+        leaves = [_numbers(body, name) for name in ("leaf_value", "internal_count", "leaf_count")]
+        tree = cls(features, splits[1], decisions, left, right, *leaves)
         tree._require_sound(num_features)
         return tree
 
@@ -153,21 +166,29 @@ class _Tree:
             raise ValueError(f"a tree of {leaves} leaves and {len(here)} splits that do not belong together")
         if not known.all() or not len(self.features) == len(self.decisions) == len(self.thresholds) == len(here):
             raise ValueError(f"splits of other features than the {num_features} there are")
+        if len(self.split_counts) != len(here) or len(self.leaf_counts) != leaves or not (self.split_counts > 0).all():
+            raise ValueError(f"a tree of {leaves} leaves and {len(here)} splits that does not say how many examples came to each")
 
     def words(self) -> Iterator[_Word]:
         """Its leaves from left to right, a word at a time, with the splits above them."""
         start, middle, stop, order = self._spans()
+        shares = self._shares()
         for first in range(0, len(self.values), WORD):
             here = (start < first + WORD) & (stop > first)
             splits = np.empty(int(here.sum()), SPLIT)
             splits["feature"], splits["decision"] = self.features[here], self.decisions[here]
-            splits["threshold"] = self.thresholds[here]
+            splits["threshold"], splits["shares"] = self.thresholds[here], shares[here]
             splits["left"] = ~_bits(middle[here] - first, stop[here] - first)
             splits["right"] = ~_bits(start[here] - first, middle[here] - first)
             values = np.zeros(WORD + 1)
             own = self.values[order[first : first + WORD]]
             values[: len(own)] = own
             yield _Word(splits, values)
+
+    def _shares(self) -> Doubles:
+        """(num_splits, 2) of the examples at each split, those that went left and right."""
+        counts = np.concatenate([self.split_counts, self.leaf_counts[::-1]])  # a negative child is counted from the end, as leaf ~child is
+        return counts[np.stack([self.left, self.right], axis=1)] / self.split_counts[:, None]
 
     def _spans(self) -> tuple[Ints, Ints, Ints, Ints]:
         """Per split where the leaves below it start, where those on its right do and where they stop; then the order of leaves."""
@@ -217,6 +238,19 @@ def _rounded_down(thresholds: Doubles) -> Floats:
 
 
 @compiled
+def _fill(rows: Floats, features: Ints, instead: Floats, zero_is_missing: Flags, block: Floats) -> None:
+    """Column `i` of `block` (num_columns, at least num_rows) from the feature it is of."""
+    for column in range(len(features)):
+        for row in range(len(rows)):
+            value = rows[row, features[column]]
+            if abs(value) <= ZERO:
+                value = np.float32(0)
+            if value != value or (zero_is_missing[column] and value == 0):
+                value = instead[column]
+            block[column, row] = value
+
+
+@compiled
 def _score(
     rows: Floats,
     features: Ints,
@@ -235,14 +269,7 @@ def _score(
     total = np.empty(BLOCK, np.float64)
     for first in range(0, len(rows), BLOCK):
         count = min(BLOCK, len(rows) - first)
-        for column in range(len(features)):
-            for row in range(count):
-                value = rows[first + row, features[column]]
-                if abs(value) <= ZERO:
-                    value = np.float32(0)
-                if value != value or (zero_is_missing[column] and value == 0):
-                    value = instead[column]
-                block[column, row] = value
+        _fill(rows[first : first + count], features, instead, zero_is_missing, block)
         total[:count] = 0
         for i in range(len(values)):
             word[:count] = 0xFFFFFFFF
