@@ -53,7 +53,7 @@ class Batcher(Generic[Item, Result]):
             found = f"{len(self._queue)} requests of {self._queued_cost:.0f}"
             raise Overloaded(f"queue: expected waiting requests of a cost below {self._max_waiting:g}, found {found}. Ask again later")
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(item, cost, loop.create_future())
+        waiting: _Waiting[Item, Result] = _Waiting(item, cost, loop.create_future())
         self._queue.append(waiting)
         self._queued_cost += cost
         loop.call_soon(self._start)  # not now: items that arrive in the same iteration of the loop join the batch
