@@ -36,6 +36,8 @@ T = TypeVar("T")
 DIVERSITY_POOL = 5
 """Tracks ranked for each track of a diverse answer, and at least MIN_DIVERSITY_POOL in all."""
 MIN_DIVERSITY_POOL = 100
+CHARACTERS = 50
+"""Of a track's names, about."""
 
 
 class TooSlow(SegueError):
@@ -98,7 +100,7 @@ class Gateway:
             answer = await self.orchestrator.answer(PendingQuery(resolved.query, _rank_options(request), mask, deadline))
             ranked = answer.ranked
             if request.diversity:
-                work = cost.of_scan(len(ranked.tracks) * request.k)
+                work = cost.of_scan(len(ranked.tracks) * request.k * self.similar_tracks.dimension)
                 ranked = await self._in_thread(lambda: self._diversify(answer.ranked, request), work)
             if request.filters is not None or answer.degraded:
                 ranked = fill_with_popular(ranked, request.k, resolved.query, mask, len(self.names.vocabulary))
@@ -119,14 +121,14 @@ class Gateway:
     async def similar(self, request: api.Similar, request_id: str, arrived: float | None = None) -> api.Nearest:
         async with self.in_time(_or_now(arrived)):
             track = resolve_track(self.names, request.track_id)
-            work = cost.of_scan(len(self.names.vocabulary))
+            work = cost.of_scan(len(self.names.vocabulary) * self.similar_tracks.dimension)
             space, tracks, cosines = await self._in_thread(lambda: self.similar_tracks.nearest(track, request.k), work)
             near = [api.NearTrack(**vars(row)) for row in rows.similar_tracks(self.names, tracks, cosines)]
             return api.Nearest(tracks=near, space=space, model=self._model_version(), request_id=request_id)
 
     async def search(self, text: str, limit: int, arrived: float | None = None) -> api.Found:
         async with self.in_time(_or_now(arrived)):
-            work = cost.of_scan(len(self.names.vocabulary) * len(text.split()))
+            work = cost.of_scan(len(self.names.vocabulary) * CHARACTERS * len(text.split()))
             tracks = await self._in_thread(lambda: self.track_search.find(text, limit), work)
             return api.Found(tracks=[api.Track(**vars(row)) for row in rows.tracks(self.names, tracks)])
 
@@ -137,7 +139,7 @@ class Gateway:
     async def _mask(self, filters: api.Filters | None) -> Mask | None:
         if filters is None or filters == api.Filters():
             return None
-        work = cost.of_scan(len(self.names.vocabulary) * len(filters.model_fields_set))
+        work = cost.of_scan(len(self.names.vocabulary) * CHARACTERS * len(filters.model_fields_set))
         return await self._in_thread(lambda: allowed_tracks(self.names.catalog, filters), work)
 
     def _diversify(self, ranked: RankedAnswer, request: api.Recommend) -> RankedAnswer:

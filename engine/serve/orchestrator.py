@@ -47,7 +47,7 @@ class Limits:
     max_batch: int = 16
     """What a batch may cost, in ordinary queries."""
     in_flight: int = 2
-    """Batches that run at once; of large queries one more."""
+    """Batches that run at once, of ordinary queries and of large ones."""
     max_waiting: int = 128
     """What may wait in a queue, in ordinary queries; one more is refused. Large queries have a queue of their own."""
     source_timeout_s: float = 1.0
@@ -106,7 +106,7 @@ class Orchestrator:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="fusion")
         ordinary, large = (partial(self._answer_batch, large=large) for large in (False, True))
         self._ordinary = Batcher(ordinary, limits.max_batch, limits.in_flight, limits.max_waiting)
-        self._large = Batcher(large, limits.max_batch, 1, limits.max_waiting)
+        self._large = Batcher(large, limits.max_batch, limits.in_flight, limits.max_waiting)
 
     @property
     def full(self) -> bool:
