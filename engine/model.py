@@ -202,13 +202,13 @@ def open_source(artifact: Artifact, name: str) -> Retriever:
     return config_of(artifact).sources.recipes()[name].open(artifact.path / SOURCES / name, artifact.manifest.num_tracks)
 
 
-def open_second_stage(artifact: Artifact, threads: int = 1) -> SecondStage:
+def open_second_stage(artifact: Artifact) -> SecondStage:
     """Facts, vector spaces, fusion and ranker; no index."""
     manifest, config = artifact.manifest, config_of(artifact)
     sources = source_names(artifact)
     spaces = {name: open_space(artifact, name) for name in sources if has_vectors(artifact, name)}
     features = PairFeatures(Facts.open(artifact.path / FACTS, manifest.num_tracks), sources, spaces)
-    ranker = LambdaMart.open(artifact.path / RANKER, features.names, threads)
+    ranker = LambdaMart.open(artifact.path / RANKER, features.names)
     return SecondStage(features, open_fusion(artifact), ranker, config.candidates)
 
 

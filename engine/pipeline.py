@@ -56,15 +56,17 @@ class SecondStage:
         unions = (unite(of_query) for of_query in each(retrieved))  # one at a time: a union is much larger than its cut
         return join([cut(union, self.fusion.score(union), most) for union in unions])
 
-    def scores(self, queries: Queries, candidates: Candidates) -> Floats:
+    def features(self, queries: Queries, candidates: Candidates) -> Floats | None:
+        """(num_candidates, num_features) what the ranker looks at; None without one."""
+        return None if self.ranker is None else self.pair_features.compute(queries, candidates)
+
+    def scores(self, candidates: Candidates, features: Floats | None) -> Floats:
         """(num_candidates,) by the ranker, or by fusion without one."""
-        if self.ranker is None:
-            return self.fusion.score(candidates)
-        return self.ranker.score(self.pair_features.compute(queries, candidates))
+        return self.fusion.score(candidates) if self.ranker is None or features is None else self.ranker.score(features)
 
     def rank(self, queries: Queries, retrieved: Mapping[str, Retrieved], k: int) -> Answer:
         candidates = self.candidates(retrieved, k)
-        return top_k(candidates, self.scores(queries, candidates), k)
+        return top_k(candidates, self.scores(candidates, self.features(queries, candidates)), k)
 
 
 def top_k(candidates: Candidates, scores: Floats, k: int) -> Answer:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
 from features.domain import MAX_ANSWER
 
@@ -16,8 +16,15 @@ MAX_TRACKS, MAX_EXCLUDED, MAX_CANDIDATES = 1_000, 10_000, 1_000
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Name = Annotated[str, StringConstraints(max_length=500)]
-Count = Annotated[int, Field(ge=1, le=MAX_ANSWER, strict=True, description="How many tracks to answer with.")]
-Number = Annotated[float, Field(allow_inf_nan=False)]
+
+
+def _whole(value: object) -> object:
+    """278.0 is an integer in JSON."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Count = Annotated[int, Field(ge=1, le=MAX_ANSWER, strict=True, description="How many tracks to answer with."), BeforeValidator(_whole)]
+Number = Annotated[float, Field(allow_inf_nan=False, strict=True)]
 
 
 class _Request(BaseModel):
@@ -79,8 +86,10 @@ class Recommend(_Request):
     k: Count = 10
     exclude: list[Id] = Field(default_factory=list, max_length=MAX_EXCLUDED, description="Track ids that must not come back.")
     filters: Filters | None = None
-    diversity: float = Field(0.0, ge=0, le=1, allow_inf_nan=False, description="0: the best tracks; 1: the most different ones.")
-    explain: bool = Field(False, description="Add the reasons for every track.")
+    diversity: float = Field(
+        0.0, ge=0, le=1, allow_inf_nan=False, strict=True, description="0: the best tracks; 1: the most different ones."
+    )
+    explain: bool = Field(False, strict=True, description="Add the reasons for every track.")
 
 
 class Similar(_Request):
@@ -170,4 +179,4 @@ class Problem(BaseModel):
     status: int
     detail: str
     request_id: str
-    errors: list[dict[str, Any]] | None = None
+    errors: list[dict[str, Any]] | None = Field(None, description="The first ten; `detail` says how many there are.")

@@ -7,7 +7,7 @@ Independent of HTTP, of track names and of filters.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -17,10 +17,14 @@ from features.domain import NO_TRACK, Candidates, Floats, Ints, Queries, Retriev
 from features.unit_length import unit_rows
 from stages.retrieve.union import unite
 
+Check = Callable[[], None]
+"""Called between the steps of the work; raises where nobody waits for the answer any more."""
 MAX_REASONS = 5
 """Features in an explanation."""
 MAX_SIMILAR_SEEDS = 3
 """Seed tracks in an explanation."""
+EXPLAINED_AT_ONCE = 128
+"""Tracks between two checks."""
 _GIVEN = "given"
 
 
@@ -85,18 +89,26 @@ class RankedAnswer:
         return RankedAnswer(self.tracks[places], self.scores[places], ranks, explanations, self.num_candidates)
 
 
+def go_on() -> None:
+    """The Check of work that is always done to the end."""
+
+
 def rank_each(
-    second: SecondStage, queries: Queries, retrieved: Mapping[str, Retrieved], rank_options: Sequence[RankOptions]
+    second: SecondStage,
+    queries: Queries,
+    retrieved: Mapping[str, Retrieved],
+    rank_options: Sequence[RankOptions],
+    check: Check = go_on,
 ) -> list[RankedAnswer]:
     """One RankedAnswer per query, in their order."""
     groups = _groups(second, rank_options)
     if len(groups) == 1:
-        return _rank_group(second, queries, retrieved, rank_options)
+        return _rank_group(second, queries, retrieved, rank_options, check)
     ranked: dict[int, RankedAnswer] = {}
     for rows in groups:
         group = Queries.of(queries[i] for i in rows)
         proposed = {source: result.take(rows) for source, result in retrieved.items()}
-        ranked |= zip(rows, _rank_group(second, group, proposed, [rank_options[i] for i in rows]), strict=True)
+        ranked |= zip(rows, _rank_group(second, group, proposed, [rank_options[i] for i in rows], check), strict=True)
     return [ranked[i] for i in range(len(rank_options))]
 
 
@@ -109,15 +121,19 @@ def _groups(second: SecondStage, rank_options: Sequence[RankOptions]) -> list[li
 
 
 def _rank_group(
-    second: SecondStage, queries: Queries, retrieved: Mapping[str, Retrieved], rank_options: Sequence[RankOptions]
+    second: SecondStage, queries: Queries, retrieved: Mapping[str, Retrieved], rank_options: Sequence[RankOptions], check: Check
 ) -> list[RankedAnswer]:
+    check()
     candidates = _candidates(second, retrieved, rank_options)
-    best = top_k(candidates, second.scores(queries, candidates), max(options.length for options in rank_options))
+    check()
+    features = second.features(queries, candidates)
+    check()
+    best = top_k(candidates, second.scores(candidates, features), max(options.length for options in rank_options))
     answers = []
     for i, options in enumerate(rank_options):
         ranked = RankedAnswer.of(best, i, options.length)
-        explanations = tuple(_explanations(second, queries, candidates, i, ranked.tracks)) if options.explain else ()
-        answers.append(replace(ranked, explanations=explanations, num_candidates=int(candidates.counts()[i])))
+        explanations = _explanations(second, features, queries, candidates, i, ranked.tracks, check) if options.explain else ()
+        answers.append(replace(ranked, explanations=tuple(explanations), num_candidates=int(candidates.counts()[i])))
     return answers
 
 
@@ -143,23 +159,32 @@ def restrict(result: Retrieved, allowed: Sequence[Ints]) -> Retrieved:
     return replace(result, tracks=np.where(kept, result.tracks, NO_TRACK).astype(np.int32))
 
 
-def _explanations(second: SecondStage, queries: Queries, candidates: Candidates, i: int, tracks: Ints) -> Iterator[Explanation]:
+def _explanations(
+    second: SecondStage, features: Floats | None, queries: Queries, candidates: Candidates, i: int, tracks: Ints, check: Check
+) -> Iterator[Explanation]:
     """One for each of `tracks`, which are candidates of query `i`; none without a ranker."""
-    if second.ranker is None or not len(tracks):
+    if second.ranker is None or features is None:
         return
     start, stop = candidates.offsets[i], candidates.offsets[i + 1]
     rows = start + np.searchsorted(candidates.tracks[start:stop], tracks)
-    contributions = second.ranker.contributions(second.pair_features.compute(queries, candidates)[rows])
     names, similar = second.pair_features.names, _similar_seeds(second, queries.seeds_of(i), tracks)
-    for values, seeds in zip(contributions, similar, strict=True):
-        top = np.argsort(-np.abs(values), kind="stable")[:MAX_REASONS]
-        yield Explanation(tuple((names[place], float(values[place])) for place in top), seeds)
+    for first in range(0, len(tracks), EXPLAINED_AT_ONCE):
+        check()
+        contributions = second.ranker.contributions(features[rows[first : first + EXPLAINED_AT_ONCE]])
+        top = np.argsort(-np.abs(contributions), axis=1, kind="stable")[:, :MAX_REASONS]
+        values = np.take_along_axis(contributions, top, axis=1)
+        for places, effects, seeds in zip(top.tolist(), values.tolist(), similar[first : first + EXPLAINED_AT_ONCE], strict=True):
+            yield Explanation(tuple((names[place], effect) for place, effect in zip(places, effects, strict=True)), seeds)
 
 
 def _similar_seeds(second: SecondStage, seeds: Ints, tracks: Ints) -> list[tuple[int, ...]]:
-    """For each track the most similar seeds in the first vector space of the model, the most similar first."""
+    """For each track the most similar seeds in the first vector space of the model, the most similar first, ties by place."""
     space = next(iter(second.pair_features.spaces.values()), None)
     if space is None or not len(seeds):
         return [() for _ in tracks]
     cosines = unit_rows(space.vectors[tracks]) @ unit_rows(space.vectors[seeds]).T  # (tracks, seeds)
-    return [tuple(seeds[row].tolist()) for row in np.argsort(-cosines, axis=1, kind="stable")[:, :MAX_SIMILAR_SEEDS]]
+    nearest = np.empty((len(tracks), min(MAX_SIMILAR_SEEDS, len(seeds))), np.int64)
+    for place in range(nearest.shape[1]):
+        nearest[:, place] = np.argmax(cosines, axis=1)
+        np.put_along_axis(cosines, nearest[:, place : place + 1], -np.inf, axis=1)
+    return [tuple(row) for row in seeds[nearest].tolist()]

@@ -39,6 +39,11 @@ class SimilarTracks:
         known = {name: space.lengths > 1e-6 if name == "content" else in_playlists for name, space in spaces.items()}
         return cls(spaces, known)
 
+    @property
+    def dimension(self) -> int:
+        """Numbers of a track in the largest space; 0 without one."""
+        return max((space.vectors.shape[1] for space in self.spaces.values()), default=0)
+
     def nearest(self, track: int, k: int) -> tuple[str, Ints, Floats]:
         """(space, tracks, cosines), nearest first, ties by track index; a track that no space knows is a SegueError."""
         for name, space in self.spaces.items():

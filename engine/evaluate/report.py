@@ -80,7 +80,7 @@ def _compare(pipeline: Pipeline, queries: Queries, qrels: Qrels) -> Comparison:
     rankings = {name: Ranking(result.tracks[:, :MAX_ANSWER], result.scores[:, :MAX_ANSWER]) for name, result in retrieved.items()}
     candidates = second.candidates(retrieved, MAX_ANSWER)
     rankings[FUSION] = top_k(candidates, second.fusion.score(candidates), MAX_ANSWER).ranking
-    rankings[RANKER] = top_k(candidates, second.scores(queries, candidates), MAX_ANSWER).ranking
+    rankings[RANKER] = top_k(candidates, second.scores(candidates, second.features(queries, candidates)), MAX_ANSWER).ranking
     union = unite(retrieved)
     without = {name: metrics.recall_ceiling(_without(union, name), qrels) for name in retrieved}
     return Comparison(rankings, metrics.recall_ceiling(candidates, qrels), metrics.recall_ceiling(union, qrels), without)

@@ -30,7 +30,7 @@ from engine.serve.orchestrator import Limits
 from engine.serve.placement import GATEWAY, sources_by_deployment
 from engine.serve.problems import RETRY_AFTER_S
 from engine.serve.prometheus import PrometheusTelemetry, log_to_serve_files
-from engine.serve.protocols import Proposals, Stage, last_line
+from engine.serve.protocols import Proposals, Stage, Terms, last_line
 from engine.serve.rollout import ModelChange, Rollout
 from engine.serve.routes import web_app
 from features.domain import Queries, Retrieved, SegueError
@@ -55,7 +55,7 @@ STAGE_OPTIONS: dict[str, Any] = {
 }
 GATEWAY_OPTIONS: dict[str, Any] = {
     "ray_actor_options": {"num_cpus": CPUS},
-    "max_ongoing_requests": 256,  # above the gateway's own queue, which refuses with problem details
+    "max_ongoing_requests": 4096,  # above the gateway's own queue, which refuses with problem details
     "max_queued_requests": 64,
     "backpressure_config": BackpressureConfig(status_code=429, retry_after_s=RETRY_AFTER_S),
     "logging_config": {"encoding": "JSON", "enable_access_log": False},  # the middleware writes a fuller line
@@ -124,9 +124,9 @@ class SourcesReplica(_StageReplica):
         self._stage, self._follower = self._sources, _Follower(release)
         await self._follower.catch_up(self._stage)
 
-    async def retrieve(self, version: str, queries: Queries, n: int, timeout: float) -> Proposals:
+    async def retrieve(self, version: str, queries: Queries, n: int, terms: Terms) -> Proposals:
         self._version = version
-        return await self._follower.call(self._stage, lambda: self._sources.retrieve(version, queries, n, timeout))
+        return await self._follower.call(self._stage, lambda: self._sources.retrieve(version, queries, n, terms))
 
 
 class RankerReplica(_StageReplica):
@@ -138,10 +138,10 @@ class RankerReplica(_StageReplica):
         await self._follower.catch_up(self._stage)
 
     async def rank(
-        self, version: str, queries: Queries, retrieved: Mapping[str, Retrieved], rank_options: Sequence[RankOptions]
+        self, version: str, queries: Queries, retrieved: Mapping[str, Retrieved], rank_options: Sequence[RankOptions], terms: Terms
     ) -> list[RankedAnswer]:
         self._version = version
-        return await self._follower.call(self._stage, lambda: self._ranker.rank(version, queries, retrieved, rank_options))
+        return await self._follower.call(self._stage, lambda: self._ranker.rank(version, queries, retrieved, rank_options, terms))
 
 
 class RemoteStage:
@@ -158,14 +158,14 @@ class RemoteStage:
         answer: str = await self._ping.remote(version)
         return answer
 
-    async def retrieve(self, version: str, queries: Queries, n: int, timeout: float) -> Proposals:
-        answer: Proposals = await _repeat_if_dead(lambda: self._retrieve.remote(version, queries, n, timeout))
+    async def retrieve(self, version: str, queries: Queries, n: int, terms: Terms) -> Proposals:
+        answer: Proposals = await _repeat_if_dead(lambda: self._retrieve.remote(version, queries, n, terms))
         return answer
 
     async def rank(
-        self, version: str, queries: Queries, retrieved: Mapping[str, Retrieved], rank_options: Sequence[RankOptions]
+        self, version: str, queries: Queries, retrieved: Mapping[str, Retrieved], rank_options: Sequence[RankOptions], terms: Terms
     ) -> list[RankedAnswer]:
-        answer: list[RankedAnswer] = await _repeat_if_dead(lambda: self._rank.remote(version, queries, retrieved, rank_options))
+        answer: list[RankedAnswer] = await _repeat_if_dead(lambda: self._rank.remote(version, queries, retrieved, rank_options, terms))
         return answer
 
 

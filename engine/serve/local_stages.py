@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -19,8 +20,8 @@ from engine.artifact import Artifact
 from engine.model import RANKER, config_of, open_fusion, open_second_stage, open_source, source_names
 from engine.pipeline import SecondStage
 from engine.serve.model_cache import ModelCache, ModelRef
-from engine.serve.protocols import Proposals, last_line
-from features.domain import Queries, Query, Retrieved
+from engine.serve.protocols import Proposals, Terms, last_line
+from features.domain import Queries, Query, Retrieved, SegueError
 from features.pairs import Facts, PairFeatures
 from features.ragged import Ragged
 from stages.protocols import Retriever
@@ -33,19 +34,53 @@ WARM_UP_QUERIES = Queries.of([Query(), *(Query(np.zeros(1, np.int32), "a") for _
 request."""
 
 
+class Abandoned(SegueError):
+    """Work was given up, because nobody waits for it any more."""
+
+
+class Job:
+    """One piece of work in a thread, and whether anybody still waits for it."""
+
+    def __init__(self, timeout: float) -> None:
+        self._end = time.monotonic() + timeout
+
+    def abandon(self) -> None:
+        self._end = 0.0
+
+    def remaining(self) -> float:
+        """Seconds, 0 where nobody waits any more."""
+        return max(self._end - time.monotonic(), 0.0)
+
+    def check(self) -> None:
+        if not self.remaining():
+            raise Abandoned("work: nobody waits for it any more")
+
+
+@dataclass(frozen=True)
+class _Lane:
+    """Threads, and whose turn it is to use them."""
+
+    pool: ThreadPoolExecutor
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
 class _LocalStage(Generic[T]):
-    """A part of one or more model versions, and the threads that compute with it."""
+    """A part of one or more model versions, and the threads that compute with it: some for ordinary requests, one for large ones."""
 
     def __init__(self, name: str, open_part: Callable[[Artifact], T], threads: int) -> None:
         self._models = ModelCache(name, open_part)
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        self._ordinary = _Lane(ThreadPoolExecutor(threads, thread_name_prefix=name))
+        self._large = _Lane(ThreadPoolExecutor(1, thread_name_prefix=f"{name}-large"))
+
+    def _lane(self, terms: Terms) -> _Lane:
+        return self._large if terms.large else self._ordinary
 
     async def prepare(self, model: ModelRef) -> None:
         await self._models.prepare(model)
 
     async def ping(self, version: str) -> str:
         self._models.get(version)
-        return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: version)
+        return await asyncio.get_running_loop().run_in_executor(self._ordinary.pool, lambda: version)
 
 
 class LocalSources(_LocalStage[Sources]):
@@ -58,28 +93,34 @@ class LocalSources(_LocalStage[Sources]):
     def __init__(self, name: str, select: Callable[[Artifact], Sequence[str]], threads: int) -> None:
         """`select`: the names of the artifact's sources that this stage opens."""
         super().__init__(name, lambda artifact: open_sources(artifact, select(artifact)), threads)
-        self._threads, self._one_batch = threads, asyncio.Lock()
+        self._threads = threads
 
-    async def retrieve(self, version: str, queries: Queries, n: int, timeout: float) -> Proposals:
-        sources, calls, loop = self._models.get(version), _SourceCalls(), asyncio.get_running_loop()
-        names = list(sources)
-        threads = min(self._threads if len(queries) == 1 else 1, len(names))
-        async with self._one_batch:
-            jobs = [loop.run_in_executor(self._pool, calls.run, sources, names[first::threads], queries, n) for first in range(threads)]
-            if jobs:  # a late source finishes in its thread, and its proposals are dropped
-                await asyncio.wait(jobs, timeout=timeout)
-        return calls.proposals(names, timeout)
+    async def retrieve(self, version: str, queries: Queries, n: int, terms: Terms) -> Proposals:
+        sources, job, loop, lane = self._models.get(version), Job(terms.timeout), asyncio.get_running_loop(), self._lane(terms)
+        names, calls = list(sources), _SourceCalls(job)
+        threads = min(self._threads if len(queries) == 1 and not terms.large else 1, len(names))
+        async with lane.turn:
+            runs = [loop.run_in_executor(lane.pool, calls.run, sources, names[first::threads], queries, n) for first in range(threads)]
+            try:
+                if runs:  # a late source finishes in its thread, and its proposals are dropped
+                    await asyncio.wait(runs, timeout=job.remaining())
+            finally:
+                job.abandon()  # what is not begun is not begun any more
+        return calls.proposals(names, terms.timeout)
 
 
 class _SourceCalls:
     """The calls of one batch to sources, from several threads, and the results so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, job: Job) -> None:
+        self._job = job
         self._retrieved, self._failures, self._seconds = dict[str, Retrieved](), dict[str, str](), dict[str, float]()
 
     def run(self, sources: Sources, names: Sequence[str], queries: Queries, n: int) -> None:
         for name in names:
             start = time.perf_counter()
+            if not self._job.remaining():
+                return
             try:
                 self._retrieved[name] = sources[name].retrieve(queries, n)
             except Exception as error:  # whatever the error of one source, the others are called
@@ -99,10 +140,15 @@ class LocalRanker(_LocalStage[SecondStage]):
         super().__init__(RANKER, open_ranker, threads=1)
 
     async def rank(
-        self, version: str, queries: Queries, retrieved: Mapping[str, Retrieved], rank_options: Sequence[RankOptions]
+        self, version: str, queries: Queries, retrieved: Mapping[str, Retrieved], rank_options: Sequence[RankOptions], terms: Terms
     ) -> list[RankedAnswer]:
-        second = self._models.get(version)
-        return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: rank_each(second, queries, retrieved, rank_options))
+        second, job, loop = self._models.get(version), Job(terms.timeout), asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(
+                self._lane(terms).pool, lambda: rank_each(second, queries, retrieved, rank_options, job.check)
+            )
+        finally:
+            job.abandon()
 
 
 def open_sources(artifact: Artifact, names: Sequence[str]) -> Sources:
@@ -118,7 +164,7 @@ def open_ranker(artifact: Artifact) -> SecondStage:
     second, count = open_second_stage(artifact), len(WARM_UP_QUERIES)
     tracks = np.tile(np.arange(2, dtype=np.int32), (count, 1))
     retrieved = {"popularity": Retrieved(tracks, np.zeros(tracks.shape, np.float32))}
-    rank_each(second, WARM_UP_QUERIES, retrieved, [RankOptions(1, 1)] * count)
+    rank_each(second, WARM_UP_QUERIES, retrieved, [RankOptions(1, 1, explain=True)] * count)
     return second
 
 

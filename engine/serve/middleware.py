@@ -21,6 +21,8 @@ from engine.serve.problems import REQUEST_ID, problem
 from engine.serve.telemetry import NoTelemetry, Telemetry
 
 MAX_BODY_BYTES = 1 << 20
+ARRIVED = "segue.arrived"
+"""Where the ASGI scope has the time, as of time.monotonic, at which the request arrived."""
 LOG_FIELDS = "segue.log_fields"
 """Where the ASGI scope has further fields for the access log, set by a route."""
 ACCESS_LOG = "segue.access"
@@ -52,7 +54,7 @@ class Middleware:
             return
         start, status = time.perf_counter(), 500
         headers = Headers(scope=scope)
-        scope[REQUEST_ID] = _request_id(headers.get(_HEADER))
+        scope[REQUEST_ID], scope[ARRIVED] = _request_id(headers.get(_HEADER)), time.monotonic()
 
         async def send_with_id(message: Message) -> None:
             nonlocal status

@@ -13,13 +13,17 @@ import time
 from collections.abc import Awaitable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from math import inf
 
 from engine.answer.filters import POPULARITY, Mask, limit_proposals
 from engine.answer.ranking import RankedAnswer, RankOptions, rank_each
 from engine.model import RANKER
 from engine.pipeline import SecondStage
 from engine.serve.batching import Batcher
-from engine.serve.protocols import Proposals, RankerStage, SourcesStage, last_line
+from engine.serve.breaker import Breaker
+from engine.serve.cost import LARGE, of_query
+from engine.serve.protocols import Proposals, RankerStage, SourcesStage, Terms, last_line
 from engine.serve.telemetry import NoTelemetry, Telemetry
 from features.domain import Queries, Query, Retrieved, SegueError
 from stages.retrieve import topk
@@ -32,8 +36,8 @@ WARN_EVERY_S = 10.0
 """A stage that fails again and again is logged once in so many seconds."""
 
 
-class TooSlow(SegueError):
-    """A request was not answered before its deadline."""
+class NothingProposed(SegueError):
+    """No source of a stage answered."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +45,15 @@ class Limits:
     """How much runs at once, and for how long; `engine.serve.app.ServeArgs` has the defaults of the service."""
 
     max_batch: int = 16
-    """Queries in one batch."""
+    """What a batch may cost, in ordinary queries."""
     in_flight: int = 2
-    """Batches that run at once."""
+    """Batches that run at once, of ordinary queries and of large ones."""
     max_waiting: int = 128
-    """Requests in the queue; one more is refused."""
+    """What may wait in a queue, in ordinary queries; one more is refused. Large queries have a queue of their own."""
     source_timeout_s: float = 1.0
     ranker_timeout_s: float = 2.0
     deadline_s: float = 5.0
-    """For a whole request, with its time in the queue."""
+    """For a whole request, from its arrival."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,8 @@ class PendingQuery:
     options: RankOptions
     mask: Mask | None = None
     """(num_tracks,) the tracks that may be in the answer; None allows all."""
+    deadline: float = inf
+    """When nobody waits any more, as of time.monotonic."""
 
 
 @dataclass(frozen=True)
@@ -93,25 +99,35 @@ class Orchestrator:
         """`fallback` lists the sources in the model's order, and ranks by fusion where the ranker fails."""
         self.version, self.limits = version, limits
         self._groups, self._ranker, self._fallback = tuple(groups), ranker, fallback
+        self._source_breakers = [Breaker(partial(group.stage.ping, version)) for group in groups]
+        self._ranker_breaker = Breaker(partial(ranker.ping, version))
         self._telemetry: Telemetry = telemetry or NoTelemetry()
         self._last_warning: dict[str, float] = {}
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="fusion")
-        self._batcher = Batcher(self._answer_batch, limits.max_batch, limits.in_flight, limits.max_waiting)
+        ordinary, large = (partial(self._answer_batch, large=large) for large in (False, True))
+        self._ordinary = Batcher(ordinary, limits.max_batch, limits.in_flight, limits.max_waiting)
+        self._large = Batcher(large, limits.max_batch, limits.in_flight, limits.max_waiting)
+
+    @property
+    def full(self) -> bool:
+        """Whether an ordinary query would be refused."""
+        return self._ordinary.full
 
     async def answer(self, pending: PendingQuery) -> StageAnswer:
-        """Overloaded where the queue is full, TooSlow after the deadline."""
-        try:
-            return await asyncio.wait_for(self._batcher.submit(pending), self.limits.deadline_s)
-        except TimeoutError as error:
-            raise TooSlow(f"request: expected an answer within {self.limits.deadline_s} s, found none. Ask again later") from error
+        """Overloaded where the queue is full. Who no longer waits for it cancels it."""
+        cost = of_query(pending.query, pending.options, self._num_candidates(pending.options))
+        return await (self._large if cost > LARGE else self._ordinary).submit(pending, cost)
 
-    async def _answer_batch(self, batch: Sequence[PendingQuery]) -> list[StageAnswer]:
+    def _num_candidates(self, options: RankOptions) -> int:
+        return self._fallback.budget.most(options.k) if options.candidates is None else len(options.candidates)
+
+    async def _answer_batch(self, batch: Sequence[PendingQuery], *, large: bool) -> list[StageAnswer]:
         self._telemetry.record_batch(len(batch))
         queries = Queries.of(pending.query for pending in batch)
-        retrieved, degraded = await self._retrieve(queries, batch)
+        retrieved, degraded = await self._retrieve(queries, batch, large)
         start = time.perf_counter()
         try:
-            ranked = await self._rank(queries, retrieved, batch)
+            ranked = await self._rank(queries, retrieved, batch, large)
         except Exception as error:  # whatever the error of the ranker, an answer by fusion is better than none
             self._record_failure(RANKER, _failure(error, self.limits.ranker_timeout_s))
             ranked, degraded = await self._rank_by_fusion(queries, retrieved, batch), (*degraded, RANKER)
@@ -120,10 +136,14 @@ class Orchestrator:
             self._telemetry.record_candidates(one.num_candidates)
         return [StageAnswer(one, degraded) for one in ranked]
 
-    async def _retrieve(self, queries: Queries, batch: Sequence[PendingQuery]) -> tuple[Mapping[str, Retrieved], tuple[str, ...]]:
+    async def _retrieve(
+        self, queries: Queries, batch: Sequence[PendingQuery], large: bool
+    ) -> tuple[Mapping[str, Retrieved], tuple[str, ...]]:
         """What the sources propose for each query, and the names of the sources that failed; both in the model's order."""
         counts = [self._num_proposals(pending) for pending in batch]
-        answers = await asyncio.gather(*(self._call_sources(group, queries, max(counts)) for group in self._groups))
+        terms = _terms(self.limits.source_timeout_s, batch, large)
+        calls = zip(self._groups, self._source_breakers, strict=True)
+        answers = await asyncio.gather(*(self._call_sources(group, breaker, queries, max(counts), terms) for group, breaker in calls))
         retrieved = {name: result for proposals in answers for name, result in proposals.retrieved.items()}
         failures = {name: why for proposals in answers for name, why in proposals.failures.items()}
         for name, why in failures.items():
@@ -137,19 +157,31 @@ class Orchestrator:
         needs_all = pending.mask is not None or pending.options.candidates is not None
         return self._fallback.budget.proposals(None if needs_all else pending.options.k)
 
-    async def _call_sources(self, group: SourceGroup, queries: Queries, n: int) -> Proposals:
-        timeout = self.limits.source_timeout_s
+    async def _call_sources(self, group: SourceGroup, breaker: Breaker, queries: Queries, n: int, terms: Terms) -> Proposals:
+        async def call() -> Proposals:
+            stage = group.stage.retrieve(self.version, queries, n, terms)
+            proposals = await asyncio.wait_for(stage, terms.timeout + CALL_OVERHEAD_S)
+            if not proposals.retrieved:
+                raise NothingProposed("; ".join(dict.fromkeys(proposals.failures.values())))
+            return proposals
+
         try:
-            proposals = await asyncio.wait_for(group.stage.retrieve(self.version, queries, n, timeout), timeout + CALL_OVERHEAD_S)
+            proposals = await breaker.call(call, counts=not terms.large and terms.timeout == self.limits.source_timeout_s)
         except Exception as error:  # whatever the error of one group, the others are called
-            return Proposals({}, dict.fromkeys(group.names, _failure(error, timeout)), {})
+            return Proposals({}, dict.fromkeys(group.names, _failure(error, terms.timeout)), {})
         for name, seconds in proposals.seconds.items():
             self._telemetry.record_stage(name, seconds)
         return proposals
 
-    async def _rank(self, queries: Queries, retrieved: Mapping[str, Retrieved], batch: Sequence[PendingQuery]) -> list[RankedAnswer]:
-        call = self._ranker.rank(self.version, queries, retrieved, [pending.options for pending in batch])
-        return await asyncio.wait_for(call, self.limits.ranker_timeout_s)
+    async def _rank(
+        self, queries: Queries, retrieved: Mapping[str, Retrieved], batch: Sequence[PendingQuery], large: bool
+    ) -> list[RankedAnswer]:
+        terms, rank_options = _terms(self.limits.ranker_timeout_s, batch, large), [pending.options for pending in batch]
+
+        async def call() -> list[RankedAnswer]:
+            return await asyncio.wait_for(self._ranker.rank(self.version, queries, retrieved, rank_options, terms), terms.timeout)
+
+        return await self._ranker_breaker.call(call, counts=not large and terms.timeout == self.limits.ranker_timeout_s)
 
     async def _rank_by_fusion(
         self, queries: Queries, retrieved: Mapping[str, Retrieved], batch: Sequence[PendingQuery]
@@ -179,6 +211,11 @@ class Orchestrator:
         except Exception as error:  # whatever the error, it is the state of the stage
             return _failure(error, self.limits.source_timeout_s)
         return OK
+
+
+def _terms(timeout: float, batch: Sequence[PendingQuery], large: bool) -> Terms:
+    """No longer than somebody waits for the batch."""
+    return Terms(min(timeout, max(max(pending.deadline for pending in batch) - time.monotonic(), 0.0)), large)
 
 
 def _no_proposals(queries: Queries) -> dict[str, Retrieved]:

@@ -16,6 +16,16 @@ from features.domain import Queries, Retrieved
 
 
 @dataclass(frozen=True)
+class Terms:
+    """On which a stage computes."""
+
+    timeout: float
+    """Seconds; afterwards nobody waits for the result, and work that is not done is not begun."""
+    large: bool = False
+    """In the threads for dear requests, one batch at a time, which keep no ordinary one waiting."""
+
+
+@dataclass(frozen=True)
 class Proposals:
     """The answer of one or more sources to a batch."""
 
@@ -42,8 +52,8 @@ class Stage(Protocol):
 class SourcesStage(Stage, Protocol):
     """Some of a model's sources."""
 
-    async def retrieve(self, version: str, queries: Queries, n: int, timeout: float) -> Proposals:
-        """The first `n` proposals of each source that answers within `timeout` seconds."""
+    async def retrieve(self, version: str, queries: Queries, n: int, terms: Terms) -> Proposals:
+        """The first `n` proposals of each source that answers in time."""
         ...
 
 
@@ -51,7 +61,7 @@ class RankerStage(Stage, Protocol):
     """The second stage of a model."""
 
     async def rank(
-        self, version: str, queries: Queries, retrieved: Mapping[str, Retrieved], rank_options: Sequence[RankOptions]
+        self, version: str, queries: Queries, retrieved: Mapping[str, Retrieved], rank_options: Sequence[RankOptions], terms: Terms
     ) -> list[RankedAnswer]: ...
 
 

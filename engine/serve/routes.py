@@ -7,11 +7,12 @@ which checks key and body size first. Independent of stages and of Ray.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Query, Request, Response
+from fastapi import APIRouter, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
@@ -19,18 +20,20 @@ from starlette.types import ASGIApp
 from engine.answer import api
 from engine.answer.resolve import UnknownPlaylist, UnknownTrack
 from engine.serve.batching import Overloaded
-from engine.serve.gateway import Gateway
-from engine.serve.middleware import LOG_FIELDS, Middleware
-from engine.serve.orchestrator import TooSlow
+from engine.serve.gateway import Gateway, TooSlow
+from engine.serve.middleware import ARRIVED, LOG_FIELDS, Middleware
 from engine.serve.problems import MEDIA_TYPE, REQUEST_ID, problem
 from engine.serve.telemetry import Telemetry
 from features.domain import SegueError
 
 LOG = logging.getLogger("segue")
 API_VERSION = "1"
+MOST_ERRORS = 10
+"""Of a body, that are listed; the others are counted."""
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": api.Problem, "description": description, "content": {MEDIA_TYPE: {}}}
     for status, description in {
+        400: "The body cannot be read.",
         401: "An API key is needed.",
         404: "No such playlist or track.",
         413: "The body is too large.",
@@ -62,28 +65,49 @@ def web_app(
 
 
 def _add_query_routes(app: FastAPI, current: Callable[[], Gateway]) -> None:
-    @app.post("/v1/recommend", response_model=api.Recommended, responses=_PROBLEMS)
+    ranked = APIRouter(route_class=_admitted(current))
+
+    @ranked.post("/v1/recommend", response_model=api.Recommended, responses=_PROBLEMS)
     async def recommend(body: api.Recommend, request: Request) -> Response:
         """The tracks that continue some tracks, a known playlist or a title."""
-        return _logged(request, await current().recommend(body, _id_of(request)))
+        return _logged(request, await current().recommend(body, _id_of(request), request.scope[ARRIVED]))
+
+    @ranked.post("/v1/rank", response_model=api.Recommended, responses=_PROBLEMS)
+    async def rank(body: api.Rank, request: Request) -> Response:
+        """The given candidates in the order in which they continue the tracks."""
+        return _logged(request, await current().rank(body, _id_of(request), request.scope[ARRIVED]))
+
+    app.include_router(ranked)
 
     @app.post("/v1/similar", response_model=api.Nearest, responses=_PROBLEMS)
     async def similar(body: api.Similar, request: Request) -> Response:
         """The nearest tracks of one track: by the playlists they share, or by content for a track that is in no playlist."""
-        return _json(await current().similar(body, _id_of(request)))
-
-    @app.post("/v1/rank", response_model=api.Recommended, responses=_PROBLEMS)
-    async def rank(body: api.Rank, request: Request) -> Response:
-        """The given candidates in the order in which they continue the tracks."""
-        return _logged(request, await current().rank(body, _id_of(request)))
+        return _json(await current().similar(body, _id_of(request), request.scope[ARRIVED]))
 
     @app.get("/v1/tracks", response_model=api.Found, responses=_PROBLEMS)
     async def tracks(
+        request: Request,
         q: Annotated[str, Query(min_length=1, max_length=200, description="Words of a title, an artist or an id.")],
         limit: Annotated[int, Query(ge=1, le=100)] = 20,
     ) -> Response:
         """The tracks whose title, artist or id contain every word, the most popular first."""
-        return _json(await current().search(q, limit))
+        return _json(await current().search(q, limit, request.scope[ARRIVED]))
+
+
+def _admitted(current: Callable[[], Gateway]) -> type[APIRoute]:
+    """Routes whose body is parsed only when the queue has room."""
+
+    class AdmittedRoute(APIRoute):
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            handle = super().get_route_handler()
+
+            async def admit_and_handle(request: Request) -> Response:
+                await current().admission.enter()
+                return await handle(request)
+
+            return admit_and_handle
+
+    return AdmittedRoute
 
 
 def _add_state_routes(app: FastAPI, current: Callable[[], Gateway]) -> None:
@@ -112,9 +136,11 @@ def _add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def bad_body(request: Request, error: RequestValidationError) -> Response:
-        errors = [{"at": ".".join(str(part) for part in one["loc"]), "message": one["msg"]} for one in error.errors()]
+        all_errors = error.errors()
+        errors = [{"at": ".".join(str(part) for part in one["loc"]), "message": one["msg"]} for one in all_errors[:MOST_ERRORS]]
         first = f"{errors[0]['at']}: {errors[0]['message']}" if errors else "not valid"
-        return problem(request.scope, 422, "bad-request", first, errors)
+        more = f" (and {len(all_errors) - 1} more)" if len(all_errors) > 1 else ""
+        return problem(request.scope, 422, "bad-request", first + more, errors)
 
     @app.exception_handler(HTTPException)
     async def no_route(request: Request, error: HTTPException) -> Response:

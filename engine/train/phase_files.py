@@ -82,9 +82,7 @@ class CheckedRanker:
 
 @dataclass(frozen=True)
 class RankerFiles:
-    """A ranker that will use so many `threads`, and its figures."""
-
-    threads: int
+    """A ranker and its figures."""
 
     def save(self, result: CheckedRanker, folder: Path) -> None:
         result.ranker.save(folder)
@@ -92,7 +90,7 @@ class RankerFiles:
 
     def open(self, folder: Folder) -> CheckedRanker:
         text = (folder() / RANKER_FILE).read_text(encoding="utf-8")
-        return CheckedRanker(LambdaMart(text, self.threads), _read(folder() / FIGURES))
+        return CheckedRanker(LambdaMart(text), _read(folder() / FIGURES))
 
 
 @dataclass(frozen=True)

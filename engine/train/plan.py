@@ -70,7 +70,7 @@ def train(
     folds = [_learn_fold(Fold(dataset, config, number), store, report) for number in range(config.examples.folds)]
     final = _fit_final(dataset, config, store, report)
     rank = partial(_fit_ranker, folds, final, config, threads, network, report)
-    checked = store.once(RANKER, rank, RankerFiles(threads))
+    checked = store.once(RANKER, rank, RankerFiles())
     return _trained(dataset, final, folds[0].fusion, checked, resolved)
 
 

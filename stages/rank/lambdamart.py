@@ -3,7 +3,7 @@
 Input: examples in groups, one group per query. Output: a ranker that scores pair features. Burges, "From RankNet to
 LambdaRank to LambdaMART" (2010); Ke et al., "LightGBM" (2017). Every worker holds whole queries; the parameters that
 join the workers come from outside. Trees are trained in rounds, each starting from the scores of the trees so far, so that an
-interrupted run resumes from their text. LightGBM, a large import, is used to train and to explain, never to score.
+interrupted run resumes from their text. LightGBM, a large import, is used to train, never to score or to explain.
 Knows no retriever and no Ray.
 """
 
@@ -24,6 +24,7 @@ from features.progress import Progress, silent
 from features.reading import reading
 from stages.rank.examples import Examples
 from stages.rank.trees import MOST_LEAVES, Trees, line, split_gains
+from stages.rank.treeshap import TreeShap
 from stages.resume import NO_CHECKPOINTS, Checkpoint, CheckpointStore
 from stages.settings import Settings
 
@@ -98,7 +99,7 @@ class LambdaMartRecipe(Settings):
             steps.keep(Checkpoint(first + count, {}, {"text": np.frombuffer(text.encode(), np.uint8)}))
         if network and connected:
             connected.free_network()
-        return LambdaMart(text, threads)
+        return LambdaMart(text)
 
     def _parameters(self, seeds: Sequence[int], threads: int) -> dict[str, Any]:
         of_rows, of_features = np.random.default_rng(seeds).integers(2**31, size=2).tolist()
@@ -159,8 +160,6 @@ class LambdaMart:
     """Trained: the trees, as LightGBM writes them."""
 
     text: str
-    threads: int = 1
-    """Of an explanation."""
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -172,11 +171,8 @@ class LambdaMart:
         return Trees.of(self.text)
 
     @cached_property
-    def booster(self) -> Any:
-        """LightGBM's own; it knows more of the trees than where a row falls."""
-        import lightgbm
-
-        return lightgbm.Booster(model_str=self.text)
+    def explainer(self) -> TreeShap:
+        return TreeShap.of(self.trees)
 
     def score(self, features: Floats) -> Floats:
         """`features` (num_pairs, num_features) in the order of `names` -> (num_pairs,), higher is better."""
@@ -189,23 +185,22 @@ class LambdaMart:
         return {self.names[i]: float(gain[i]) / total for i in np.argsort(-gain, kind="stable")}
 
     def contributions(self, features: Floats) -> Floats:
-        """(num_pairs, num_features) what each feature adds to the score (TreeSHAP, Lundberg et al. 2018)."""
-        values = self.booster.predict(features, pred_contrib=True, num_threads=self.threads)
-        return np.asarray(values, np.float32)[:, :-1]
+        """(num_pairs, num_features) what each feature adds to the score."""
+        return self.explainer.contributions(features)
 
     def save(self, folder: Path) -> dict[str, Any]:
         (folder / FILE).write_text(self.text, encoding="utf-8")
         return {"kind": "lambdamart", "trees": self.trees.num_trees, "features": len(self.names)}
 
     @classmethod
-    def open(cls, folder: Path, names: Sequence[str], threads: int = 1) -> LambdaMart:
+    def open(cls, folder: Path, names: Sequence[str]) -> LambdaMart:
         """`names`: the columns that will be computed; other ones than it was trained on are an error."""
         with reading(folder / FILE, "a LightGBM model in text form", "Train again"):
             text = (folder / FILE).read_text(encoding="utf-8")
             if not text.rstrip().endswith(LAST_LINE):
                 raise ValueError(f"{len(text)} characters that do not end in {LAST_LINE}")
-            opened = cls(text, threads)
-            if opened.trees.num_features != len(opened.names):  # all of it is read here, before LightGBM may be asked
+            opened = cls(text)
+            if opened.trees.num_features != len(opened.names):
                 raise ValueError(f"{len(opened.names)} names for {opened.trees.num_features} features")
         if opened.names != tuple(names):
             raise SegueError(f"{folder / FILE}: expected the features {', '.join(names)}, found {', '.join(opened.names)}. Train again")

@@ -68,6 +68,8 @@ class Trees:
     right: Words
     values: Doubles
     """(num_words, WORD + 1) of the leaves; 0 where there is none, and in the end for a word without a bit."""
+    shares: Doubles
+    """(num_splits, 2) of the examples it learned from at each split, those that went left and right."""
 
     @classmethod
     def of(cls, text: str) -> Trees:
@@ -90,6 +92,7 @@ class Trees:
             splits["left"].copy(),
             splits["right"].copy(),
             np.stack([word.values for word in words]),
+            splits["shares"].copy(),
         )
 
     def score(self, features: Floats) -> Floats:
@@ -112,8 +115,14 @@ class Trees:
         )
         return scores
 
+    def asked(self, features: Floats) -> Floats:
+        """(num_columns, num_rows) what every split compares with its threshold: what is missing is replaced."""
+        columns = np.empty((len(self.features), len(features)), np.float32)
+        _fill(np.ascontiguousarray(features, np.float32), self.features, self.instead, self.zero_is_missing, columns)
+        return columns
 
-SPLIT = np.dtype([("feature", "i4"), ("decision", "i4"), ("threshold", "f8"), ("left", "u4"), ("right", "u4")])
+
+SPLIT = np.dtype([("feature", "i4"), ("decision", "i4"), ("threshold", "f8"), ("left", "u4"), ("right", "u4"), ("shares", "f8", (2,))])
 
 
 @dataclass(frozen=True)
@@ -135,14 +144,16 @@ class _Tree:
     left: Ints
     right: Ints
     values: Doubles
+    split_counts: Doubles
+    """Examples that came to each split."""
+    leaf_counts: Doubles
 
     @classmethod
     def of(cls, body: str, num_features: int) -> _Tree:
         """Every split but the first and every leaf is the child of one split before it; else ValueError."""
         leaves = int(_numbers(body, "num_leaves", 1, 1, MOST_LEAVES, whole=True)[0])
         splits = leaves - 1
-        for name, (count, low) in {"leaf_count": (leaves, 0), "internal_count": (splits, 0), "internal_value": (splits, -LARGEST)}.items():
-            _numbers(body, name, count, low, LARGEST)  # nothing of ours reads them
+        _numbers(body, "internal_value", splits, -LARGEST, LARGEST)  # nothing of ours reads them
         tree = cls(
             _numbers(body, "split_feature", splits, 0, num_features - 1, whole=True).astype(np.int32),
             _numbers(body, "split_gain", splits, -np.inf, np.inf).astype(np.float32),
@@ -151,6 +162,8 @@ class _Tree:
             _numbers(body, "left_child", splits, -leaves, splits - 1, whole=True).astype(np.int32),
             _numbers(body, "right_child", splits, -leaves, splits - 1, whole=True).astype(np.int32),
             _numbers(body, "leaf_value", leaves, -LARGEST, LARGEST),
+            _numbers(body, "internal_count", splits, 1, LARGEST),
+            _numbers(body, "leaf_count", leaves, 0, LARGEST),
         )
         later = all(((side > np.arange(splits)) | (side < 0)).all() for side in (tree.left, tree.right))
         children = np.sort(np.concatenate([tree.left, tree.right]))
@@ -163,17 +176,23 @@ class _Tree:
     def words(self) -> Iterator[_Word]:
         """Its leaves from left to right, a word at a time, with the splits above them."""
         start, middle, stop, order = self._spans()
+        shares = self._shares()
         for first in range(0, len(self.values), WORD):
             here = (start < first + WORD) & (stop > first)
             splits = np.empty(int(here.sum()), SPLIT)
             splits["feature"], splits["decision"] = self.features[here], self.decisions[here]
-            splits["threshold"] = self.thresholds[here]
+            splits["threshold"], splits["shares"] = self.thresholds[here], shares[here]
             splits["left"] = ~_bits(middle[here] - first, stop[here] - first)
             splits["right"] = ~_bits(start[here] - first, middle[here] - first)
             values = np.zeros(WORD + 1)
             own = self.values[order[first : first + WORD]]
             values[: len(own)] = own
             yield _Word(splits, values)
+
+    def _shares(self) -> Doubles:
+        """(num_splits, 2) of the examples at each split, those that went left and right."""
+        counts = np.concatenate([self.split_counts, self.leaf_counts[::-1]])  # a negative child is counted from the end, as leaf ~child is
+        return counts[np.stack([self.left, self.right], axis=1)] / self.split_counts[:, None]
 
     def _spans(self) -> tuple[Ints, Ints, Ints, Ints]:
         """Per split where the leaves below it start, where those on its right do and where they stop; then the order of leaves."""
@@ -253,6 +272,19 @@ def _rounded_down(thresholds: Doubles) -> Floats:
 
 
 @compiled
+def _fill(rows: Floats, features: Ints, instead: Floats, zero_is_missing: Flags, block: Floats) -> None:
+    """Column `i` of `block` (num_columns, at least num_rows) from the feature it is of."""
+    for column in range(len(features)):
+        for row in range(len(rows)):
+            value = rows[row, features[column]]
+            if abs(value) <= ZERO:
+                value = np.float32(0)
+            if value != value or (zero_is_missing[column] and value == 0):
+                value = instead[column]
+            block[column, row] = value
+
+
+@compiled
 def _score(
     rows: Floats,
     features: Ints,
@@ -271,14 +303,7 @@ def _score(
     total = np.empty(BLOCK, np.float64)
     for first in range(0, len(rows), BLOCK):
         count = min(BLOCK, len(rows) - first)
-        for column in range(len(features)):
-            for row in range(count):
-                value = rows[first + row, features[column]]
-                if abs(value) <= ZERO:
-                    value = np.float32(0)
-                if value != value or (zero_is_missing[column] and value == 0):
-                    value = instead[column]
-                block[column, row] = value
+        _fill(rows[first : first + count], features, instead, zero_is_missing, block)
         total[:count] = 0
         for i in range(len(values)):
             word[:count] = 0xFFFFFFFF

@@ -128,6 +128,10 @@ def test_an_unknown_playlist_or_track_is_404(app: ASGIApp) -> None:
         {"title": "a" * 501},
         {"diversity": 1.5},
         {"diversity": -0.1},
+        {"diversity": "0.5"},
+        {"explain": 0},
+        {"explain": "true"},
+        {"filters": {"energy": {"min": "1"}}},
         {"unknown_key": 1},
         {"filters": {"colour": "red"}},
         {"filters": {"energy": {"min": 2, "max": 1}}},
@@ -158,6 +162,22 @@ def test_a_bad_body_is_422_and_says_where(app: ASGIApp, body: Any) -> None:
 )
 def test_what_is_no_json_or_no_number_or_no_text_is_422(app: ASGIApp, content: bytes) -> None:
     is_problem(send(app, "POST", "/v1/recommend", content=content, headers=JSON), 422)
+
+
+def test_a_whole_number_may_be_written_with_a_point_as_in_json_schema(app: ASGIApp) -> None:
+    assert len(recommend(app, k=3.0).json()["tracks"]) == 3
+
+
+def test_of_many_errors_the_first_ten_are_listed_and_all_are_counted(app: ASGIApp) -> None:
+    answer = recommend(app, tracks=[1] * 900)
+    told = is_problem(answer, 422, "body.tracks.0", "and 899 more")
+    assert len(told["errors"]) == 10
+    assert len(answer.content) < 2_000
+
+
+def test_with_a_full_queue_no_body_is_parsed(tiny_artifact: Path) -> None:
+    refusing = opened(tiny_artifact, Limits(max_waiting=0), 1)
+    is_problem(send(web_app(lambda: refusing), "POST", "/v1/recommend", content=b"{", headers=JSON), 429)
 
 
 def test_a_body_that_is_too_large_is_413_announced_or_not(app: ASGIApp) -> None:
@@ -238,7 +258,7 @@ def test_overload_is_429_with_retry_after_and_lateness_504(tiny_artifact: Path) 
     refusing, hurried = opened(tiny_artifact, Limits(max_waiting=0), 1), opened(tiny_artifact, Limits(deadline_s=1e-6), 1)
     full = web_app(lambda: refusing)
     answer = recommend(full)
-    assert is_problem(answer, 429, "at most 0 waiting")["type"] == "urn:segue:problem:overloaded"
+    assert is_problem(answer, 429, "room for one more request")["type"] == "urn:segue:problem:overloaded"
     assert int(answer.headers["retry-after"]) >= 1
     late = web_app(lambda: hurried)
     is_problem(recommend(late), 504, "within 1e-06 s")

@@ -1,4 +1,4 @@
-"""Micro-batches, time limits, versions and degraded answers, with stages that the tests control."""
+"""Time limits, versions and degraded answers, with stages that the tests control."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from engine.answer.similar import SimilarTracks
 from engine.answer.track_search import TrackSearch
 from engine.artifact import Artifact, open_artifact
 from engine.model import Model, open_source, source_names
-from engine.serve.batching import Batcher, Overloaded
-from engine.serve.gateway import Gateway
-from engine.serve.local_stages import LocalRanker, LocalSources, fusion_only, open_ranker, open_sources
+from engine.serve.breaker import FAILURES, PING_EVERY_S, PING_TIMEOUT_S
+from engine.serve.gateway import Gateway, TooSlow
+from engine.serve.local_stages import Abandoned, Job, LocalRanker, LocalSources, fusion_only, open_ranker, open_sources
 from engine.serve.model_cache import ModelRef, WrongVersion, open_ref
-from engine.serve.orchestrator import Limits, Orchestrator, PendingQuery, SourceGroup, StageAnswer, TooSlow
-from engine.serve.protocols import Proposals
+from engine.serve.orchestrator import Limits, Orchestrator, PendingQuery, SourceGroup, StageAnswer
+from engine.serve.protocols import Proposals, Terms
 from engine.serve.telemetry import NoTelemetry
 from features.domain import NO_TRACK, Queries, Query, Retrieved, SegueError
 
@@ -43,75 +43,6 @@ def options(k: int) -> RankOptions:
     return RankOptions(k, k)
 
 
-# -- batches ----------------------------------------------------------------------------------------------------------
-
-
-def test_what_arrives_while_batches_fly_travels_together() -> None:
-    async def story() -> list[list[int]]:
-        batches: list[list[int]] = []
-        landing = asyncio.Event()
-
-        async def run(items: Sequence[int]) -> Sequence[int]:
-            batches.append(list(items))
-            await landing.wait()
-            return [item * 10 for item in items]
-
-        batcher = Batcher(run, max_batch=4, in_flight=1, max_waiting=100)
-        first = asyncio.create_task(batcher.submit(0))
-        await asyncio.sleep(0.01)  # a lone item starts at once
-        assert batches == [[0]]
-        others = [asyncio.create_task(batcher.submit(i)) for i in range(1, 8)]
-        await asyncio.sleep(0.01)
-        assert batches == [[0]]
-        landing.set()
-        assert await asyncio.gather(first, *others) == [i * 10 for i in range(8)]
-        return batches
-
-    assert asyncio.run(story()) == [[0], [1, 2, 3, 4], [5, 6, 7]]
-
-
-def test_one_more_than_may_wait_is_refused() -> None:
-    async def story() -> None:
-        async def run(items: Sequence[int]) -> Sequence[int]:
-            await asyncio.sleep(0.05)
-            return items
-
-        batcher = Batcher(run, max_batch=1, in_flight=1, max_waiting=2)
-        flying = asyncio.create_task(batcher.submit(0))
-        await asyncio.sleep(0.01)
-        waiting = [asyncio.create_task(batcher.submit(i)) for i in (1, 2)]
-        await asyncio.sleep(0.01)
-        with pytest.raises(Overloaded, match="expected at most 2 waiting"):
-            await batcher.submit(3)
-        assert await asyncio.gather(flying, *waiting) == [0, 1, 2]
-
-    asyncio.run(story())
-
-
-def test_a_failed_batch_fails_its_items_and_no_other_and_a_lost_caller_costs_nothing() -> None:
-    async def story() -> list[list[int]]:
-        batches: list[list[int]] = []
-
-        async def run(items: Sequence[int]) -> Sequence[int]:
-            batches.append(list(items))
-            await asyncio.sleep(0.01)
-            if 0 in items:
-                raise ValueError("zero")
-            return items
-
-        batcher = Batcher(run, max_batch=1, in_flight=1, max_waiting=10)
-        tasks = [asyncio.create_task(batcher.submit(i)) for i in range(3)]
-        await asyncio.sleep(0.001)
-        tasks[1].cancel()
-        results = await asyncio.gather(*tasks, return_exceptions=True)
-        assert isinstance(results[0], ValueError)
-        assert isinstance(results[1], asyncio.CancelledError)
-        assert results[2] == 2
-        return batches
-
-    assert asyncio.run(story()) == [[0], [2]]
-
-
 # -- the orchestrator -------------------------------------------------------------------------------------------------
 
 
@@ -119,7 +50,8 @@ class Watched:
     """A stage that counts its calls, and may be slow, broken, or of another version."""
 
     def __init__(self, stage: Any, delay: float = 0.0, error: Exception | None = None) -> None:
-        self.stage, self.delay, self.error, self.sizes = stage, delay, error, list[int]()
+        self.stage, self.delay, self.error = stage, delay, error
+        self.sizes, self.terms = list[int](), list[Terms]()
 
     async def prepare(self, model: ModelRef) -> None:
         await self.stage.prepare(model)
@@ -128,22 +60,24 @@ class Watched:
         await asyncio.sleep(self.delay)
         return str(await self.stage.ping(version))
 
-    async def retrieve(self, version: str, queries: Queries, n: int, timeout: float) -> Proposals:
+    async def retrieve(self, version: str, queries: Queries, n: int, terms: Terms) -> Proposals:
+        self.terms.append(terms)
         self.sizes.append(len(queries))
         await asyncio.sleep(self.delay)
         if self.error:
             raise self.error
-        result: Proposals = await self.stage.retrieve(version, queries, n, timeout)
+        result: Proposals = await self.stage.retrieve(version, queries, n, terms)
         return result
 
     async def rank(
-        self, version: str, queries: Queries, retrieved: Mapping[str, Retrieved], rank_options: Sequence[RankOptions]
+        self, version: str, queries: Queries, retrieved: Mapping[str, Retrieved], rank_options: Sequence[RankOptions], terms: Terms
     ) -> list[RankedAnswer]:
+        self.terms.append(terms)
         self.sizes.append(len(queries))
         await asyncio.sleep(self.delay)
         if self.error:
             raise self.error
-        result: list[RankedAnswer] = await self.stage.rank(version, queries, retrieved, rank_options)
+        result: list[RankedAnswer] = await self.stage.rank(version, queries, retrieved, rank_options, terms)
         return result
 
 
@@ -178,7 +112,8 @@ class World:
         self.groups = [SourceGroup(names, Watched(stage)) for names, stage in stages.sources.items()]
         self.sources: dict[str, Any] = {name: group.stage for group in self.groups for name in group.names}
         self.ranker = Watched(stages.ranker)
-        self.orchestrator = Orchestrator(artifact.manifest.version, self.groups, self.ranker, fusion_only(artifact), limits)
+        self.fallback = fusion_only(artifact)
+        self.orchestrator = Orchestrator(artifact.manifest.version, self.groups, self.ranker, self.fallback, limits)
 
     def ask(self, *items: PendingQuery) -> list[StageAnswer]:
         async def together() -> list[StageAnswer]:
@@ -293,11 +228,82 @@ def test_without_any_source_nothing_is_proposed_and_all_are_named(watched: World
     assert set(told.degraded) == set(watched.sources)
 
 
-def test_a_request_has_a_deadline(artifact: Artifact, stages: Stages) -> None:
-    watched = World(artifact, stages, Limits(source_timeout_s=2.0, deadline_s=0.1))
-    watched.sources["title"].delay = 1.0
-    with pytest.raises(TooSlow, match=r"within 0\.1 s"):
-        watched.ask(PendingQuery(QUERIES[0], options(10)))
+def test_what_is_left_of_the_time_travels_along_and_what_is_late_says_nothing_of_a_stage(watched: World) -> None:
+    late = [PendingQuery(QUERIES[0], options(10), deadline=time.monotonic() + 0.2)] * 5
+    watched.sources["title"].delay = 0.3
+    for one in late:
+        watched.ask(replace(one, deadline=time.monotonic() + 0.2))
+    assert all(0 < terms.timeout <= 0.2 for terms in watched.ranker.terms + watched.sources["title"].terms)
+    watched.sources["title"].delay = 0.0
+    assert watched.ask(PendingQuery(QUERIES[0], options(10)))[0].degraded == ()
+
+
+def test_a_stage_known_to_be_down_is_not_waited_for_and_is_back_when_it_answers(watched: World) -> None:
+    async def story() -> None:
+        source = watched.sources["als"]
+        source.delay = 5.0
+        for _ in range(FAILURES):
+            assert (await watched.orchestrator.answer(PendingQuery(QUERIES[0], options(10)))).degraded == ("als",)
+        start = time.monotonic()
+        assert (await watched.orchestrator.answer(PendingQuery(QUERIES[0], options(10)))).degraded == ("als",)
+        assert time.monotonic() - start < LIMITS.source_timeout_s / 2
+        assert len(source.sizes) == FAILURES
+        source.delay = 0.0
+        await asyncio.sleep(PING_TIMEOUT_S + 2 * PING_EVERY_S)
+        assert (await watched.orchestrator.answer(PendingQuery(QUERIES[0], options(10)))).degraded == ()
+
+    asyncio.run(story())
+
+
+def test_no_ordinary_query_waits_for_a_large_one(watched: World) -> None:
+    """A large one is asked for on other terms, and may be as slow as it likes."""
+    large = PendingQuery(Query(np.arange(300, dtype=np.int32)), RankOptions(500, 500, explain=True))
+    ranker, slow = watched.ranker, asyncio.Event()
+
+    class Waits(Watched):
+        async def rank(self, *call: Any) -> list[RankedAnswer]:
+            if call[-1].large:
+                await slow.wait()
+            return await super().rank(*call)
+
+    watched.orchestrator = Orchestrator(
+        watched.orchestrator.version, watched.groups, Waits(ranker.stage), watched.fallback, replace(LIMITS, in_flight=1)
+    )
+
+    async def story() -> None:
+        dear = asyncio.create_task(watched.orchestrator.answer(large))
+        await asyncio.sleep(0.05)
+        assert len((await watched.orchestrator.answer(PendingQuery(QUERIES[0], options(10)))).ranked.tracks) == 10
+        assert not dear.done()
+        slow.set()
+        assert len((await dear).ranked.tracks) > 100
+
+    asyncio.run(story())
+
+
+def test_work_that_nobody_waits_for_ends_at_its_next_step(stages: Stages, artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = Job(60.0)
+    job.check()
+    job.abandon()
+    with pytest.raises(Abandoned):
+        job.check()
+    with pytest.raises(Abandoned):
+        Job(0.0).check()
+    scored = list[int]()
+    second = open_ranker(artifact)
+    monkeypatch.setattr(type(second), "features", lambda *_: time.sleep(0.3))
+    monkeypatch.setattr(type(second), "scores", lambda *_: scored.append(1))
+
+    async def story() -> None:
+        queries = Queries.of(QUERIES[:1])
+        retrieved = {"popularity": Retrieved(np.arange(10, dtype=np.int32)[None], np.zeros((1, 10), np.float32))}
+        call = stages.ranker.rank(artifact.manifest.version, queries, retrieved, [options(10)], Terms(60.0))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(call, 0.1)
+        await stages.ranker.ping(artifact.manifest.version)  # its only thread is free again
+
+    asyncio.run(story())
+    assert scored == []
 
 
 def test_readiness_asks_every_stage(watched: World, tiny_model: Model) -> None:
@@ -323,7 +329,7 @@ def test_of_sources_asked_together_one_may_fail_and_one_be_late(artifact: Artifa
     slim, title = open_source(artifact, "slim"), open_source(artifact, "title")
     monkeypatch.setattr(type(slim), "retrieve", lambda *_: 1 / 0)
     monkeypatch.setattr(type(title), "retrieve", lambda *_: time.sleep(0.5))
-    proposed = asyncio.run(stage.retrieve(version, Queries.of([asked(3)]), 60, 0.1))
+    proposed = asyncio.run(stage.retrieve(version, Queries.of([asked(3)]), 60, Terms(0.1)))
     assert list(proposed.retrieved) == ["popularity"]
     assert proposed.failures == {"slim": "division by zero", "title": "no answer within 0.1 s"}
 
@@ -514,6 +520,19 @@ def test_a_varied_answer_has_k_tracks_and_reasons_of_its_own(gateway: Gateway, t
     assert len(plain.tracks) == len(varied.tracks) == 10
     assert [one.track_id for one in plain.tracks] != [one.track_id for one in varied.tracks]
     assert all(one.why and len(one.why.features) == 5 and one.why.like for one in varied.tracks)
+
+
+def test_the_deadline_counts_from_the_arrival(artifact: Artifact, stages: Stages) -> None:
+    groups = [SourceGroup(names, Watched(stage)) for names, stage in stages.sources.items()]
+    gateway = Gateway.open(artifact, groups, stages.ranker, Limits(source_timeout_s=2.0, deadline_s=0.5))
+    assert recommend(gateway, k=3).degraded == []
+    with pytest.raises(TooSlow, match=r"within 0\.5 s"):
+        asyncio.run(gateway.recommend(api.Recommend(k=3), "id", arrived=time.monotonic() - 0.6))
+    groups[0].stage.delay = 1.0  # type: ignore[attr-defined]
+    start = time.monotonic()
+    with pytest.raises(TooSlow, match=r"within 0\.5 s"):
+        asyncio.run(gateway.recommend(api.Recommend(k=3), "id", arrived=start - 0.3))
+    assert time.monotonic() - start < 0.4
 
 
 def test_all_sources_gone_leaves_the_popular_order(artifact: Artifact, stages: Stages) -> None:

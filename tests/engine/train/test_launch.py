@@ -392,7 +392,7 @@ def test_every_query_is_one_workers(dataset: Path) -> None:
 
 
 def test_rankers_that_differ_are_an_error(undisturbed: tuple[Manifest, Path, Heard], monkeypatch: pytest.MonkeyPatch) -> None:
-    ranker = LambdaMart(ranker_text(undisturbed[1]), 1)
+    ranker = LambdaMart(ranker_text(undisturbed[1]))
     monkeypatch.setattr(parallel, "broadcast", lambda own: own + 1)
     monkeypatch.setattr(parallel, "worker_rank", lambda: 1)
     with pytest.raises(SegueError, match=r"expected all workers to end with the model of sha256 .*on worker 1"):

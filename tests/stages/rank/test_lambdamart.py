@@ -21,6 +21,10 @@ def examples(planted: Planted) -> Examples:
     return Examples(planted.features, planted.labels, planted.candidates.counts().astype(np.int32), planted.names)
 
 
+def booster_of(ranker: LambdaMart) -> lightgbm.Booster:
+    return lightgbm.Booster(model_str=ranker.text)
+
+
 @pytest.fixture(scope="module")
 def ranker() -> LambdaMart:
     return SMALL.fit(examples(Planted.of(60)), seed=1, threads=1)
@@ -145,19 +149,19 @@ def test_what_is_kept_is_the_beginning_of_the_model(ranker: LambdaMart) -> None:
         SMALL.fit(examples(Planted.of(60)), seed=1, threads=1, steps=steps)
     assert steps.kept is not None
     kept = LambdaMart(steps.kept.shared["text"].tobytes().decode())
-    assert kept.booster.num_trees() == 5
+    assert booster_of(kept).num_trees() == 5
     asked = Planted.of(5, seed=1).features
-    first_five = ranker.booster.predict(asked, num_iteration=5)
-    np.testing.assert_array_equal(kept.booster.predict(asked), first_five)
+    first_five = booster_of(ranker).predict(asked, num_iteration=5)
+    np.testing.assert_array_equal(booster_of(kept).predict(asked), first_five)
 
 
 def test_trees_that_grew_some_at_a_time_are_one_model(ranker: LambdaMart) -> None:
     asked = Planted.of(5, seed=1).features
-    assert ranker.booster.num_trees() == 12
-    assert ranker.booster.feature_importance("split").sum() == ranker.text.count("split_gain=") * (SMALL.num_leaves - 1)
-    predicted = ranker.booster.predict(asked)
+    assert booster_of(ranker).num_trees() == 12
+    assert booster_of(ranker).feature_importance("split").sum() == ranker.text.count("split_gain=") * (SMALL.num_leaves - 1)
+    predicted = booster_of(ranker).predict(asked)
     np.testing.assert_array_equal(ranker.score(asked), predicted.astype(np.float32))
-    explained = ranker.booster.predict(asked, pred_contrib=True)
+    explained = booster_of(ranker).predict(asked, pred_contrib=True)
     np.testing.assert_allclose(explained.sum(axis=1), predicted, rtol=1e-9)
 
 
