@@ -7,20 +7,17 @@ a ranker, one call each for every request and nothing in batches. Knows no model
 # No `from __future__ import annotations`: FastAPI reads the annotations of a class that Serve copies.
 
 import asyncio
-import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import ray
 from fastapi import FastAPI
 from pydantic import BaseModel
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
+from engine.local_ray import LOOPBACK
 from engine.serve import cluster
-from engine.serve.ports import LOOPBACK
 
 APP = "noop"
 RETRIEVERS = ("first", "second", "third")
@@ -59,12 +56,7 @@ class Gateway:
 @contextmanager
 def running(port: int) -> Iterator[str]:
     """Its base URL; Ray is started for it and stopped after it."""
-    os.environ.update(cluster.environment())
-    ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
-    try:
-        serve.start(http_options={"host": LOOPBACK, "port": port})
+    with cluster.environment(), cluster.ray_cluster() as started_ray, cluster.ray_serve(port, started_ray):
         retrievers = [Stage.options(name=name).bind() for name in RETRIEVERS]
         serve.run(Gateway.bind(retrievers, Stage.options(name="ranker").bind()), name=APP, route_prefix="/")
         yield f"http://{LOOPBACK}:{port}"
-    finally:
-        ray.shutdown()

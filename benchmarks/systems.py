@@ -21,8 +21,8 @@ from pathlib import Path
 
 from benchmarks.measure import with_checkout
 from engine.artifact import open_artifact
+from engine.local_ray import LOOPBACK
 from engine.model import source_names
-from engine.serve.ports import LOOPBACK
 from engine.serve.service import running_service
 from features.domain import SegueError
 

@@ -7,7 +7,6 @@ Every step is the function behind the command of the same name.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,9 +39,9 @@ SMALL = Config(
 Say = Callable[[str], None]
 
 
+@cluster.environment()  # before Ray is imported
 def demo(folder: Path, say: Say) -> None:
     """Does it all below `folder`; servers and workers it starts are stopped before it returns."""
-    os.environ.update(cluster.environment())  # before Ray is imported
     world, dataset, artifact = folder / "world", folder / "dataset", folder / "artifact"
     say(f"\n1. A world: {PLAYLISTS} playlists over {TRACKS} tracks, written to {world}")
     with shown_progress() as progress:

@@ -31,6 +31,7 @@ from engine.serve.placement import GATEWAY, sources_by_deployment
 from engine.serve.problems import RETRY_AFTER_S
 from engine.serve.prometheus import PrometheusTelemetry, log_to_serve_files
 from engine.serve.protocols import Proposals, Stage, Terms, last_line
+from engine.serve.replica_port import bind_to_node
 from engine.serve.rollout import ModelChange, Rollout
 from engine.serve.routes import web_app
 from features.domain import Queries, Retrieved, SegueError
@@ -303,6 +304,7 @@ class ReleaseReplica:
         return await self._rollout.deploy(path)
 
 
+bind_to_node()  # a replica imports this module before it opens the port on which others call it
 SOURCES_DEPLOYMENT: Deployment = serve.deployment(**STAGE_OPTIONS)(SourcesReplica)
 RANKER_DEPLOYMENT: Deployment = serve.deployment(**STAGE_OPTIONS)(RankerReplica)
 GATEWAY_DEPLOYMENT: Deployment = serve.deployment(**GATEWAY_OPTIONS)(serve.ingress()(GatewayReplica))

@@ -1,4 +1,4 @@
-"""ASGI middleware: API keys, body-size limit, request ids, access log and request metrics.
+"""ASGI middleware: API keys, the limits of a body, request ids, relative redirects, access log and request metrics.
 
 Input: any ASGI request. Output: the same request with an id and its whole body, or problem details; in both cases a line in the
 access log and a measurement. Plain ASGI, which costs microseconds. Nothing that a request contains is logged. Independent of
@@ -7,9 +7,11 @@ routes.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import time
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -23,6 +25,8 @@ from engine.serve.telemetry import NoTelemetry, Telemetry
 MAX_BODY_BYTES = 1 << 20
 ARRIVED = "segue.arrived"
 """Where the ASGI scope has the time, as of time.monotonic, at which the request arrived."""
+BODY_S = 5.0
+"""Seconds in which a body must have arrived: while it arrives it holds a place."""
 LOG_FIELDS = "segue.log_fields"
 """Where the ASGI scope has further fields for the access log, set by a route."""
 ACCESS_LOG = "segue.access"
@@ -40,11 +44,12 @@ class Middleware:
         app: ASGIApp,
         keys: tuple[str, ...] = (),
         max_body_bytes: int = MAX_BODY_BYTES,
+        body_s: float = BODY_S,
         echo_request_id: bool = True,
         telemetry: Telemetry | None = None,
     ) -> None:
         """`echo_request_id`: write the request id into the answer's headers; False where Ray Serve already does."""
-        self._app, self._max_body_bytes, self._echo_request_id = app, max_body_bytes, echo_request_id
+        self._app, self._max_body_bytes, self._body_s, self._echo_request_id = app, max_body_bytes, body_s, echo_request_id
         self._keys = tuple(key.encode() for key in keys)
         self._telemetry: Telemetry = telemetry or NoTelemetry()
 
@@ -62,6 +67,8 @@ class Middleware:
                 status = message["status"]
                 if self._echo_request_id:
                     MutableHeaders(scope=message)[_HEADER] = scope[REQUEST_ID]
+                if 300 <= status < 400:
+                    _make_relative(MutableHeaders(scope=message))
             await send(message)
 
         try:
@@ -70,14 +77,19 @@ class Middleware:
             self._record(scope, status, time.perf_counter() - start)
 
     async def _check_and_call(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
-        refusal = self._refusal(scope, headers)
-        body = None if refusal else await _read_body(receive, self._max_body_bytes)
-        if refusal is None and body is None:
-            refusal = self._too_large(scope)
-        if refusal is not None:
-            await refusal(scope, receive, send)
+        answer = self._refusal(scope, headers) or await self._body_or_refusal(scope, receive)
+        if isinstance(answer, Response):
+            await answer(scope, receive, send)
         else:
-            await self._app(scope, _replay(body or b"", receive), send)
+            await self._app(scope, _replay(answer, receive), send)
+
+    async def _body_or_refusal(self, scope: Scope, receive: Receive) -> bytes | Response:
+        try:
+            async with asyncio.timeout(self._body_s):
+                body = await _read_body(receive, self._max_body_bytes)
+        except TimeoutError:
+            return problem(scope, 408, "too-late", f"body: expected all of it within {self._body_s:g} s, found a part")
+        return self._too_large(scope) if body is None else body
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         route = str(getattr(scope.get("route"), "path", "none"))  # not the path, which a client may choose freely
@@ -100,6 +112,12 @@ class Middleware:
 def _path(scope: Scope) -> str:
     path, root = str(scope["path"]), str(scope.get("root_path", ""))
     return path.removeprefix(root) if root else path
+
+
+def _make_relative(headers: MutableHeaders) -> None:
+    """The redirect without scheme and host, which are those of this process and need not be what the client asked for."""
+    if location := headers.get("location"):
+        headers["location"] = urlsplit(location)._replace(scheme="", netloc="").geturl()
 
 
 def _request_id(sent: str | None) -> str:

@@ -10,11 +10,16 @@ import socket
 from collections.abc import Mapping
 from contextlib import ExitStack
 
+from engine.local_ray import LOOPBACK
 from features.domain import SegueError
 
-LOOPBACK = "127.0.0.1"
-HAPROXY_PORTS = {"RAY_SERVE_HAPROXY_STATS_PORT": 8404, "RAY_SERVE_HAPROXY_METRICS_PORT": 9101}
-"""Ports that HAProxy opens on every interface beside the one of the service, by the setting that moves them."""
+SERVE_PORTS = {
+    "RAY_SERVE_HAPROXY_STATS_PORT": 8404,
+    "RAY_SERVE_HAPROXY_METRICS_PORT": 9101,
+    "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": 8500,
+}
+"""Ports that Serve opens on a node beside the one of the service, by the setting that moves them: two of HAProxy, and that of a proxy
+in Python, which Serve starts beside HAProxy and to which HAProxy sends nothing here."""
 REPLICA_PORTS = ("RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT", "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT")
 """The settings for the range from which gateway replicas get their ports. Two services must not share a range: one of them may
 get a port that the other's HAProxy still sends requests to."""
@@ -53,16 +58,16 @@ def require_free(port: int, setting: str = "--port") -> None:
 
 
 def own_ports() -> dict[str, str]:
-    """Settings by which a service gets free ports for HAProxy and a range of its own for its replicas."""
-    haproxy = zip(HAPROXY_PORTS, free_ports(len(HAPROXY_PORTS)), strict=True)
+    """Settings by which a service gets free ports for Serve's proxies and a range of its own for its replicas."""
+    proxies = zip(SERVE_PORTS, free_ports(len(SERVE_PORTS)), strict=True)
     start = next((start for start in REPLICA_RANGES if _is_free_range(start)), REPLICA_RANGES[0])
     replicas = zip(REPLICA_PORTS, (start, start + REPLICA_RANGES.step - 1), strict=True)
-    return {name: str(port) for name, port in (*haproxy, *replicas)}
+    return {name: str(port) for name, port in (*proxies, *replicas)}
 
 
 def moved_ports(environment: Mapping[str, str]) -> dict[str, str]:
-    """`own_ports` where the usual ports of HAProxy are taken, most likely by another service; none where `environment` sets them."""
-    usual = {name: port for name, port in HAPROXY_PORTS.items() if name not in environment}
+    """`own_ports` where a usual port of Serve is taken, most likely by another service; none where `environment` sets them."""
+    usual = {name: port for name, port in SERVE_PORTS.items() if name not in environment}
     if all(is_free(port) for port in usual.values()):
         return {}
     return {name: port for name, port in own_ports().items() if name not in environment}

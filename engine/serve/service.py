@@ -7,7 +7,6 @@ interface; or the outcome of the change of models. Independent of training.
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -17,10 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.artifact import open_artifact
+from engine.local_ray import LOOPBACK
 from engine.serve import cluster
+from engine.serve.api_keys import keys_from_environment
 from engine.serve.app import ServeArgs, Topology, build_app
 from engine.serve.placement import RELEASE
-from engine.serve.ports import HAPROXY_PORTS, LOOPBACK, require_free
+from engine.serve.ports import require_free
 from engine.serve.protocols import last_line
 from engine.serve.rollout import ModelChange
 from features.domain import SegueError
@@ -46,7 +47,8 @@ def serve_forever(artifact: Path, topology: Topology, port: int, replicas: int |
     ):
         say(f"Serving {artifact} ({topology}) on {url}, documented at {url}/docs. Try:")
         say(f'  curl -s {url}/v1/recommend -H \'content-type: application/json\' -d \'{{"title": "road trip", "k": 5}}\'')
-        say(f"Metrics for Prometheus: {cluster.metrics_url()}")
+        for line in cluster.described():
+            say(line)
         say(f"Replace the model with: RAY_ADDRESS={cluster.ray_address()} segue deploy ARTIFACT")
         stop.wait()
         say("Stopping")
@@ -73,12 +75,8 @@ def running_service(
     """
     open_artifact(artifact, verify="size")  # a wrong path is an error before Ray takes its seconds
     require_free(port)
-    settings = cluster.environment()
-    os.environ.update(settings)
-    say("Ray Serve with " + " ".join(f"{name}={value}" for name, value in settings.items()))
-    if moved := [f"{settings[name]} for {usual}" for name, usual in HAPROXY_PORTS.items() if name in settings]:
-        say(f"HAProxy's usual ports are in use, perhaps by another service; chosen instead: {', '.join(moved)}")
-    with cluster.ray_cluster() as started_ray, cluster.ray_serve(port, started_ray) as serve:
+    keys_from_environment()  # so is a mistake in the keys
+    with cluster.environment(say), cluster.ray_cluster() as started_ray, cluster.ray_serve(port, started_ray) as serve:
         _run(serve, build_app(ServeArgs(artifact=artifact, topology=topology, **args)))
         try:
             yield f"http://{LOOPBACK}:{port}"

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from engine.local_ray import LOOPBACK, LOOPBACK_ONLY, private_token
 from features.domain import SegueError
 from features.processes import cores
 
@@ -21,8 +22,7 @@ OBJECT_STORE = 512 << 20
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_TRAIN_METRICS_ENABLED": "0", "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5"}
 """Nothing is sent home, no metrics are served, and the end of a group is seen at once."""
 _LO = "lo" if sys.platform == "linux" else "lo0"
-LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "GLOO_SOCKET_IFNAME": _LO, "NCCL_SOCKET_IFNAME": _LO}
-"""Ray and torch listen on 127.0.0.1: the first is Ray's switch for machines where a cluster is not wanted."""
+TORCH_ON_LOOPBACK = {"GLOO_SOCKET_IFNAME": _LO, "NCCL_SOCKET_IFNAME": _LO}
 
 
 @contextmanager
@@ -32,7 +32,7 @@ def cluster(workers: int, threads: int | None, gpus: int) -> Iterator[int]:
     os.environ.update(QUIET)
     address = os.environ.get("RAY_ADDRESS")
     if not address:
-        os.environ.update(LOOPBACK)
+        os.environ.update(LOOPBACK_ONLY | TORCH_ON_LOOPBACK)
     import ray
 
     logging.getLogger("ray.train").setLevel(logging.ERROR)
@@ -51,6 +51,7 @@ def _connect(address: str | None, cpus: int) -> None:
     import ray
 
     if not address:
+        private_token()
         ray.init(
             "local",
             num_cpus=cpus,
@@ -58,7 +59,7 @@ def _connect(address: str | None, cpus: int) -> None:
             include_dashboard=False,
             logging_level=logging.ERROR,
             log_to_driver=False,
-            _node_ip_address="127.0.0.1",
+            _node_ip_address=LOOPBACK,
         )
         return
     try:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from engine.config import CandidatesConfig, Config, ExamplesConfig, SourcesConfig
+from engine.local_ray import LOOPBACK_ONLY
 from engine.model import Model, load_model, save_model
-from engine.serve.cluster import ENVIRONMENT
+from engine.serve.cluster import EDGE_IN, ENVIRONMENT
+from engine.serve.edge import edge
 from engine.serve.ports import own_ports
 from engine.train.plan import train
 from features.dataset import Dataset
@@ -22,7 +26,9 @@ from stages.retrieve.catalogue.related_artists import RelatedRecipe
 from stages.retrieve.content.recipes import ContractiveRecipe
 from tests.command_line import Segue
 
-os.environ.update(ENVIRONMENT | own_ports())  # read by the whole cluster, so before any test starts one
+HAPROXY = TemporaryDirectory(prefix="segue-", dir=EDGE_IN, ignore_cleanup_errors=True)
+atexit.register(HAPROXY.cleanup)
+os.environ.update(ENVIRONMENT | LOOPBACK_ONLY | own_ports() | edge(Path(HAPROXY.name)))  # read by the whole cluster, so before it starts
 os.environ.pop("RAY_ADDRESS", None)  # tests start what they need
 
 TINY = Config(

@@ -18,10 +18,12 @@ from engine.model import Model
 from engine.serve.active_model import ActiveModel
 from engine.serve.api_keys import keys_from_environment
 from engine.serve.gateway import Gateway
-from engine.serve.middleware import MAX_BODY_BYTES
+from engine.serve.middleware import MAX_BODY_BYTES, Middleware
 from engine.serve.model_cache import check_artifact
 from engine.serve.orchestrator import Limits
+from engine.serve.ports import free_port
 from engine.serve.routes import web_app
+from engine.serve.service import running_service
 from engine.serve.telemetry import NoTelemetry
 from features.domain import Queries, Query, SegueError
 from features.schema import NUMERIC_FEATURES
@@ -189,6 +191,20 @@ def test_a_body_that_is_too_large_is_413_announced_or_not(app: ASGIApp) -> None:
     is_problem(send(app, "POST", "/v1/recommend", content=unannounced(), headers=JSON), 413, str(MAX_BODY_BYTES))
 
 
+def test_a_body_that_stops_is_408(gateway: Gateway) -> None:
+    async def stopping() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.sleep(30)
+
+    hurried = Middleware(web_app(lambda: gateway), body_s=0.1)
+    is_problem(send(hurried, "POST", "/v1/recommend", content=stopping(), headers=JSON), 408, "within 0.1 s")
+
+
+def test_a_redirect_names_no_host(app: ASGIApp) -> None:
+    answer = send(app, "GET", "/v1/tracks/?q=a")
+    assert (answer.status_code, answer.headers["location"]) == (307, "/v1/tracks?q=a")
+
+
 def test_a_body_in_pieces_is_read_whole(app: ASGIApp) -> None:
     async def pieces() -> AsyncIterator[bytes]:
         for piece in json.dumps({"k": 3}).encode():
@@ -198,14 +214,14 @@ def test_a_body_in_pieces_is_read_whole(app: ASGIApp) -> None:
 
 
 def test_a_key_is_needed_where_keys_are_configured(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SEGUE_API_KEYS", "first, second,,")
+    monkeypatch.setenv("SEGUE_API_KEYS", "first, second,, schlüssel")
     guarded = web_app(lambda: gateway, keys_from_environment())
     assert is_problem(recommend(guarded), 401, "Authorization")["type"] == "urn:segue:problem:api-key"
     for headers in ({"authorization": "Bearer wrong"}, {"x-api-key": ""}, {"authorization": "Basic first"}, {"x-api-key": "first, second"}):
         answer = send(guarded, "POST", "/v1/recommend", json={}, headers=headers)
         is_problem(answer, 401)
         assert answer.headers["www-authenticate"] == "Bearer"
-    for headers in ({"authorization": "Bearer first"}, {"x-api-key": "second"}):
+    for headers in ({"authorization": "Bearer first"}, {"x-api-key": "second"}, {"x-api-key": "schlüssel".encode()}):
         assert send(guarded, "POST", "/v1/recommend", json={}, headers=headers).status_code == 200
     for path in ("/v1/model", "/v1/tracks?q=a", "/", "/v1/healthz", "/elsewhere"):
         is_problem(send(guarded, "GET", path), 401)
@@ -215,8 +231,14 @@ def test_a_key_is_needed_where_keys_are_configured(gateway: Gateway, monkeypatch
 def test_without_configured_keys_everybody_is_let_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SEGUE_API_KEYS", raising=False)
     assert keys_from_environment() == ()
-    monkeypatch.setenv("SEGUE_API_KEYS", " , ")
-    assert keys_from_environment() == ()
+
+
+@pytest.mark.parametrize("variable", ["SEGUE_API_KEYS", "SEGUE_API_KEYS_FILE"])
+@pytest.mark.parametrize("blank", ["", " , "])
+def test_keys_that_are_set_but_blank_start_nothing(tiny_artifact: Path, monkeypatch: pytest.MonkeyPatch, variable: str, blank: str) -> None:
+    monkeypatch.setenv(variable, blank)
+    with pytest.raises(SegueError, match=f"{variable}: expected .* found"), running_service(tiny_artifact, port=free_port()):
+        pass
 
 
 def test_keys_may_be_in_a_file_and_a_file_without_keys_lets_nobody_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,8 +250,8 @@ def test_keys_may_be_in_a_file_and_a_file_without_keys_lets_nobody_in(tmp_path: 
     keys.write_text("\n  \n")
     with pytest.raises(SegueError, match=r"expected a key a line in .*keys, found none"):
         keys_from_environment()
-    keys.write_text("second\n third \n")
-    assert keys_from_environment() == ("first", "second", "third")
+    keys.write_text("second\n third \n# a comment\n  # another\nschlüssel\n")
+    assert keys_from_environment() == ("first", "second", "third", "schlüssel")
 
 
 def test_every_request_is_measured_and_logged_without_what_was_asked(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:

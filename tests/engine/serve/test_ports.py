@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import pytest
 
 from engine.serve import ports
-from engine.serve.ports import HAPROXY_PORTS, REPLICA_PORTS, free_port, free_ports, is_free, moved_ports, own_ports, require_free
+from engine.serve.ports import REPLICA_PORTS, SERVE_PORTS, free_port, free_ports, is_free, moved_ports, own_ports, require_free
 from features.domain import SegueError
 
-STATS, METRICS = HAPROXY_PORTS
+STATS, METRICS, FALLBACK = SERVE_PORTS
 
 
 @pytest.fixture
@@ -27,8 +27,8 @@ def taken() -> Iterator[int]:
 @pytest.fixture(autouse=True)
 def usual_ports_are_free(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever runs on this machine."""
-    for setting, port in zip(HAPROXY_PORTS, free_ports(2), strict=True):
-        monkeypatch.setitem(HAPROXY_PORTS, setting, port)
+    for setting, port in zip(SERVE_PORTS, free_ports(3), strict=True):
+        monkeypatch.setitem(SERVE_PORTS, setting, port)
 
 
 def test_free_ports_are_free_and_different(taken: int) -> None:
@@ -43,8 +43,8 @@ def test_free_ports_are_free_and_different(taken: int) -> None:
 
 def test_ports_of_a_services_own_are_free_and_apart_from_the_usual_ones() -> None:
     settings = own_ports()
-    assert set(settings) == {*HAPROXY_PORTS, *REPLICA_PORTS}
-    assert all(is_free(int(settings[name])) for name in HAPROXY_PORTS)
+    assert set(settings) == {*SERVE_PORTS, *REPLICA_PORTS}
+    assert all(is_free(int(settings[name])) for name in SERVE_PORTS)
     first, last = (int(settings[name]) for name in REPLICA_PORTS)
     assert last - first == 999
     assert last < 30_000  # where Serve's usual range begins
@@ -55,14 +55,14 @@ def test_nothing_moves_where_the_usual_ports_are_free() -> None:
 
 
 def test_where_a_usual_port_is_taken_all_move(monkeypatch: pytest.MonkeyPatch, taken: int) -> None:
-    monkeypatch.setitem(HAPROXY_PORTS, METRICS, taken)
-    assert set(moved_ports({})) == {*HAPROXY_PORTS, *REPLICA_PORTS}
+    monkeypatch.setitem(SERVE_PORTS, METRICS, taken)
+    assert set(moved_ports({})) == {*SERVE_PORTS, *REPLICA_PORTS}
 
 
 def test_what_the_environment_sets_stays(monkeypatch: pytest.MonkeyPatch, taken: int) -> None:
-    monkeypatch.setitem(HAPROXY_PORTS, METRICS, taken)
+    monkeypatch.setitem(SERVE_PORTS, METRICS, taken)
     assert STATS not in moved_ports({STATS: "1234"})
-    assert moved_ports({STATS: "1234", METRICS: str(taken)}) == {}
+    assert moved_ports({STATS: "1234", METRICS: str(taken), FALLBACK: "1235"}) == {}
 
 
 def test_a_range_in_which_somebody_listens_is_not_chosen(monkeypatch: pytest.MonkeyPatch, taken: int) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -14,9 +18,11 @@ import pytest
 from engine.answer.resolve import resolve
 from engine.model import Model
 from engine.serve.app import ServeArgs, build_app
+from engine.serve.haproxy import REQUEST_S
 from engine.serve.ports import free_port
 from engine.serve.service import running_service
 from features.domain import Queries
+from tests.engine.serve import listening
 
 pytestmark = pytest.mark.cluster
 
@@ -93,3 +99,25 @@ def test_errors_keep_their_form_on_the_way_through_the_proxy(url: str) -> None:
             assert answer.headers["content-type"] == "application/problem+json"
             assert answer.json()["request_id"] == answer.headers["x-request-id"] == "mine"
         assert client.post("/v1/recommend", content=b" " * 2_000_000).status_code == 413
+
+
+def test_every_port_is_open_on_the_loopback_interface_only(url: str) -> None:
+    found = listening.addresses(listening.below(os.getpid()))
+    assert urlsplit(url).port in {port for _, port in found}
+    assert [(address, port) for address, port in found if not address.is_loopback] == []
+
+
+def test_who_sends_half_a_body_is_sent_away_and_what_no_gateway_should_see_is_400(url: str) -> None:
+    """HAProxy waits for a small body; a gateway for the rest of a large one."""
+    where, start = urlsplit(url), time.monotonic()
+    assert where.hostname
+    asked = b"POST /v1/recommend HTTP/1.1\r\nhost: segue\r\ncontent-length: %d\r\n\r\n"
+    stalled = [socket.create_connection((where.hostname, where.port or 0), timeout=4 * REQUEST_S) for _ in range(2)]
+    for connection, sent in zip(stalled, (asked % 100 + b"{", asked % 500_000 + b" " * 300_000), strict=True):
+        connection.sendall(sent)
+    bad = httpx.get(f"{url}/v1/model", headers={"x-name": b"\xff"}, timeout=30)
+    assert bad.status_code == bad.json()["status"] == 400
+    for connection in stalled:
+        with connection:
+            assert connection.recv(100).startswith(b"HTTP/1.1 408")
+            assert time.monotonic() - start < 3 * REQUEST_S
