@@ -17,6 +17,9 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["RAY_SERVE_THROUGHPUT_OPTIMIZED"] = "1"
 os.environ["RAY_SERVE_ENABLE_HA_PROXY"] = "1"
 
+# The contracts say what they found, as a test file's own asserts do.
+pytest.register_assert_rewrite("tests.contracts")
+
 CPUS = 4
 """Logical ones: what runs at once is up to the tests, which run one after the other."""
 OBJECT_STORE = 256 << 20

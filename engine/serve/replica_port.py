@@ -17,11 +17,12 @@ EVERY_INTERFACE = "[::]:"
 
 def bind_to_node() -> None:
     """For every replica that this process starts from now on."""
-    bind = replica.add_port_to_grpc_server
+    serves_own: Any = replica
+    bind = serves_own.add_port_to_grpc_server
 
     def on_node(server: Any, address: str) -> int:
         node = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
         host = f"[{node}]" if ":" in node else node
         return int(bind(server, address.replace(EVERY_INTERFACE, f"{host}:")))
 
-    replica.add_port_to_grpc_server = on_node
+    serves_own.add_port_to_grpc_server = on_node

@@ -12,8 +12,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
@@ -84,16 +84,21 @@ class Edge:
             return client.get(f"http://127.0.0.1:{self.port}{path}", **more)  # type: ignore[arg-type]
 
 
+def placed(config: str, folder: str, port: int, pages: Sequence[int], gateway: int) -> str:
+    """`config` with the places of one service in the @names."""
+    places = {"FOLDER": folder, "ADDRESS": f"127.0.0.1:{port}", "METRICS": pages[0], "STATISTICS": pages[1], "GATEWAY": gateway}
+    for place, value in places.items():
+        config = config.replace(f"@{place}@", str(value))
+    return config
+
+
 @contextmanager
 def started(gateway: int, config: str = OF_RAY, open_files: int | None = None) -> Iterator[Edge]:
     port, *pages = free_ports(3)
     with TemporaryDirectory(prefix="segue-", dir=EDGE_IN) as name:
         folder = Path(name)
         program = edge(folder)["RAY_SERVE_HAPROXY_BINARY_PATH"]
-        places = {"FOLDER": name, "ADDRESS": f"127.0.0.1:{port}", "METRICS": pages[0], "STATISTICS": pages[1], "GATEWAY": gateway}
-        for place, value in places.items():
-            config = config.replace(f"@{place}@", str(value))
-        (folder / "haproxy.cfg").write_text(config)
+        (folder / "haproxy.cfg").write_text(placed(config, name, port, pages, gateway))
 
         def limit() -> None:
             if open_files:
@@ -109,6 +114,10 @@ def started(gateway: int, config: str = OF_RAY, open_files: int | None = None) -
                 yield Edge(port, (pages[0], pages[1]), folder, process)
             finally:
                 process.terminate()
+
+
+ONE = placed(OF_RAY, "/run/segue", 8000, (9101, 8404), 30_000)
+"""As on a node with the usual ports."""
 
 
 @pytest.fixture(scope="module")
@@ -207,10 +216,11 @@ def test_where_connections_are_scarce_nobody_takes_those_of_others(gateway: int)
     """With 120 open files there are 80 connections; from 70 on, an address has at most five."""
     with ExitStack() as stack, started(gateway, open_files=120) as service:
         for _ in range(100):
-            stack.enter_context(service.connect(STRANGER))
-        assert service.ask(source=OTHER).status_code == 200
+            with suppress(ConnectionResetError):
+                stack.enter_context(service.connect(STRANGER))
         with pytest.raises(httpx.TransportError):
             service.ask(source=STRANGER)
+        assert service.ask(source=OTHER).status_code == 200
 
 
 def test_large_bodies_of_one_address_hold_only_so_many_places(service: Edge) -> None:
@@ -232,16 +242,16 @@ def _is_refused(connection: socket.socket) -> bool:
 
 
 def test_nothing_of_a_request_is_sent_anywhere() -> None:
-    lines = edited(OF_RAY, ANSWERS, 20_000).splitlines()
+    lines = edited(ONE, ANSWERS, 20_000).splitlines()
     assert not [line for line in lines if line.split()[:1] == ["log"] or "httplog" in line]
 
 
 def test_an_edited_configuration_stays_and_one_of_another_form_is_refused(tmp_path: Path) -> None:
-    once = edited(OF_RAY, ANSWERS, 20_000)
+    once = edited(ONE, ANSWERS, 20_000)
     assert edited(once, ANSWERS, 20_000) == once
     for lost, said in (("listen stats", "listen stats"), ("mode 666", "stats socket"), ("option httplog", "option httplog")):
         with pytest.raises(UnknownForm, match=said):
-            edited(OF_RAY.replace(lost, "other"), ANSWERS, 20_000)
+            edited(ONE.replace(lost, "other"), ANSWERS, 20_000)
     program = edge(tmp_path / "edge")["RAY_SERVE_HAPROXY_BINARY_PATH"]
     (tmp_path / "haproxy.cfg").write_text("global\n    maxconn 1\n")
     run = subprocess.run([program, "-f", tmp_path / "haproxy.cfg"], capture_output=True, text=True, check=False, timeout=30)
