@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from enum import StrEnum
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +18,7 @@ import typer
 from typer.exceptions import TyperException
 
 from engine.cli.console import Figure, show, show_rows, shown_progress
+from engine.cli.plain_text import plain, spell_what_cannot_be_encoded
 from features.domain import MAX_ANSWER, SegueError
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ app = typer.Typer(
 
 def main() -> None:
     """Runs the command line and exits: 0, 2 for bad input, 1 for what the machine refuses, 130 when interrupted."""
+    spell_what_cannot_be_encoded()
     try:
         sys.exit(app(standalone_mode=False))
     except TyperException as error:
@@ -55,8 +58,18 @@ def main() -> None:
         sys.exit(130)
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"segue {version('segue')}")
+        raise typer.Exit
+
+
 @app.callback()
-def _segue() -> None:
+def _segue(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
     """Keeps `segue COMMAND` the form of a call, however many commands there are."""
 
 
@@ -307,7 +320,7 @@ def _recommend_one(model: Model, tracks: list[str], title: str, k: int, explain:
 
     answer = recommend_tracks(model, resolve(model.names, tracks, title=title), k, explain)
     for track_id in answer.unknown_tracks:
-        typer.echo(f"segue: unknown track {track_id} is left out", err=True)
+        typer.echo(f"segue: unknown track {plain(track_id)} is left out", err=True)
     columns = ["rank", "title", "artist", "score", "proposed by (at rank)"]
     table: list[list[Figure | None]] = []
     for place, row in enumerate(answer, start=1):
@@ -327,7 +340,7 @@ def _expect_torch(command: str) -> None:
 
 
 def _leave(message: str, code: int) -> None:
-    print(f"segue: {' '.join(message.splitlines())}", file=sys.stderr)
+    print(f"segue: {plain(' '.join(message.splitlines()))}", file=sys.stderr)
     sys.exit(code)
 
 
