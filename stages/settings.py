@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Final, Self
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError, ValidationInfo, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from features.arrays import LARGEST, MOST_ROWS
+from features.arrays import MOST_ROWS
 from features.domain import SegueError
 from features.validation import in_one_line
 
@@ -58,11 +58,10 @@ class Settings(BaseModel):
         )
 
     @model_validator(mode="after")
-    def _numbers_are_of_this_world(self) -> Self:
+    def _whole_numbers_are_of_this_world(self) -> Self:
         for name, value in self:
-            most = MOST_ROWS if isinstance(value, int) else LARGEST
-            if isinstance(value, int | float) and abs(value) > most:
-                raise ValueError(f"expected {name} to be at most {most:g}, found {value}")
+            if isinstance(value, int) and abs(value) > MOST_ROWS:
+                raise ValueError(f"expected {name} to be at most {MOST_ROWS:,}, found {value:,}")
         return self
 
     def __repr_args__(self) -> list[tuple[str | None, Any]]:
