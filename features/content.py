@@ -147,10 +147,10 @@ def _filled(values: Doubles, artists: Ints) -> Doubles:
 
 
 def _categories(table: pl.DataFrame) -> Iterator[Block]:
-    """A negative value is how Spotify says that it found none."""
+    """A negative value is how Spotify says that it found none; one that is no int32 says nothing."""
     for name in ONE_HOT:
         value = pl.col(name)
-        found = table.select(pl.when(value.is_finite() & (value >= 0)).then(value).cast(pl.Int32).cast(pl.String))[name]
+        found = table.select(pl.when(value.is_finite() & (value >= 0)).then(value).cast(pl.Int32, strict=False).cast(pl.String))[name]
         yield _one_hot(found, name, _MAX_VALUES)
 
 

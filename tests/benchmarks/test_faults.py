@@ -189,3 +189,14 @@ def test_mutants_answer_or_are_refused_in_one_line(tmp_path: Path) -> None:
     result = json.loads((tmp_path / "out.json").read_text())
     assert result["bad"] == []
     assert result["ends"]["refused in one line"] > 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("of", "end"), [("dataset", "refused in one line"), ("store", "the same answer")])
+def test_mutants_of_what_a_training_reads_harm_nobody(tmp_path: Path, of: str, end: str) -> None:
+    command = [sys.executable, "-m", faults.__name__, "--of", of, "--mutants", "20", "--seconds", "8", "--out", str(tmp_path / "out.json")]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
+    assert ran.returncode == 0, ran.stdout[-3000:] + ran.stderr[-3000:]
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert result["bad"] == []
+    assert result["ends"][end] >= 2

@@ -113,6 +113,11 @@ def test_whatever_is_known_the_matrix_is_finite_varies_and_repeats(known: list[t
     assert np.array_equal(matrix.values, fit(described, scaling=scaling).values)
 
 
+def test_a_category_that_is_no_int32_is_not_known() -> None:
+    matrix = fit(catalog(3, key=[1.0, 1e30, 2.0], energy=[0.1, 0.5, 0.9]))
+    assert {name for name in matrix.names if name.startswith("key")} == {"key=1", "key=2"}
+
+
 def test_a_recipe_refuses_what_it_does_not_know() -> None:
     with pytest.raises(ValidationError, match="scalling"):
         ContentRecipe(scalling="robust")  # type: ignore[call-arg]
