@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test quick lint bench fresh
+.PHONY: help setup demo test quick lint bench fresh sbom
 
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -24,6 +24,7 @@ help:
 	@echo "make lint    lint, types and architecture"
 	@echo "make bench   how fast an artifact is served: ARTIFACT=artifact CHALLENGE=challenge.json DATASET=dataset"
 	@echo "make setup   only install, into .venv"
+	@echo "make sbom    sbom.json: what is installed, with versions and licences (CycloneDX)"
 	@echo "make fresh   as root: demo and test on a new Debian 13 and Debian testing: DIST=trixie FRESH=demo"
 
 setup: $(STAMP)
@@ -57,6 +58,9 @@ quick: setup
 
 fresh:
 	@scripts/fresh
+
+sbom: setup
+	$(BIN)/python docs/licences.py --sbom sbom.json
 
 bench: setup
 	@test -n "$(ARTIFACT)" -a -n "$(CHALLENGE)" || { echo "make bench: expected ARTIFACT=… CHALLENGE=… and perhaps DATASET=…, found none" >&2; exit 2; }
