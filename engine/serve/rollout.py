@@ -1,19 +1,22 @@
 """Rollout: which model is served, and how the next one replaces it without a gap.
 
-Input: the path of an artifact, and the replicas of each deployment. Output: first every stage, then every gateway opens and tries
-the new model beside the old one; only then do the gateways activate it. A model that cannot be checked, opened or used is
-refused, and the old one is still served. A replica that starts or missed a rollout asks here what to open. Independent of Ray.
+Input: the path of an artifact, and the replicas of each deployment. Output: the new model is tried in a process of its own, which a
+bad one may end; then every stage and after them every gateway opens and tries it beside the old one; only then do the gateways
+activate it. A model that cannot be checked, opened or used is refused, and the old one is still served. A replica that starts or
+missed a rollout asks here what to open. Independent of Ray.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from engine.serve.model_cache import ModelRef, check_artifact
 from engine.serve.protocols import GatewayReplicas, Replicas, last_line
+from engine.trial import tried_apart
 from features.domain import SegueError
 
 LOG = logging.getLogger("segue")
@@ -30,9 +33,10 @@ class ModelChange:
 class Rollout:
     """Replaces the model that is served; a second rollout is refused while one is under way."""
 
-    def __init__(self, stages: Sequence[Replicas], gateways: GatewayReplicas) -> None:
-        """`stages`: the deployments of sources and ranker; none where the gateway holds the whole model."""
-        self._stages, self._gateways = tuple(stages), gateways
+    def __init__(self, stages: Sequence[Replicas], gateways: GatewayReplicas, try_out: Callable[[Path], None] = tried_apart) -> None:
+        """`stages`: the deployments of sources and ranker; none where the gateway holds the whole model. `try_out` raises a SegueError
+        for a model that may not be opened here."""
+        self._stages, self._gateways, self._try_out = tuple(stages), gateways, try_out
         self._serving: ModelRef | None = None
         self._next: ModelRef | None = None
         self._started = asyncio.Event()
@@ -57,6 +61,7 @@ class Rollout:
             (previous, *_) = await self.models()
             model = await asyncio.to_thread(check_artifact, path)
             if model.version != previous.version:
+                await asyncio.to_thread(self._try_out, Path(model.path))
                 await self._replace(model)
             return ModelChange(model.version, previous.version)
 

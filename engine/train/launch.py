@@ -20,8 +20,8 @@ from engine.model import save_model
 from engine.train.job import Finished, TrainingJob
 from engine.train.run_store import UnfinishedError, storage_of
 from engine.train.storage import Say, Storage, say_nothing, without_secrets
-from engine.train.trial import try_out
 from engine.train.warm_start import PreviousModel
+from engine.trial import try_out
 from features.atomic import os_errors
 from features.domain import SegueError
 from features.manifest import read_manifest

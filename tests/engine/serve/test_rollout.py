@@ -57,12 +57,12 @@ class Cluster:
         self.calls: list[tuple[str, str]] = []
         self.gate: asyncio.Event | None = None
 
-    def rollout(self) -> Rollout:
+    def rollout(self, try_out: Callable[[Path], None] = lambda _: None) -> Rollout:
         stages = [Recorded(self, SHARED, self.sources), Recorded(self, "ranker", self.rankers)]
-        return Rollout(stages, Recorded(self, GATEWAY, self.gateways))
+        return Rollout(stages, Recorded(self, GATEWAY, self.gateways), try_out)
 
-    async def start(self, path: Path) -> Rollout:
-        rollout = self.rollout()
+    async def start(self, path: Path, try_out: Callable[[Path], None] = lambda _: None) -> Rollout:
+        rollout = self.rollout(try_out)
         await rollout.start(str(path))
         for gateway in self.gateways:
             (served, *_) = await rollout.models()
@@ -91,6 +91,25 @@ def test_a_model_takes_over_everywhere_and_going_back_is_the_same(tiny_artifact:
         assert cluster.versions() == {old}
         answer = await cluster.gateways[0].gateway.recommend(api.Recommend(title="road trip"), "id")
         assert (answer.model.version, answer.degraded) == (old, [])
+
+    asyncio.run(story())
+
+
+def test_a_model_that_fails_its_trial_is_opened_by_no_replica(tiny_artifact: Path, other_artifact: Path) -> None:
+    tried: list[Path] = []
+
+    def refuse(artifact: Path) -> None:
+        tried.append(artifact)
+        raise SegueError(f"{artifact}: expected answers when it was tried, found SIGSEGV. Train again")
+
+    async def story() -> None:
+        cluster = Cluster()
+        rollout = await cluster.start(tiny_artifact, refuse)
+        with pytest.raises(SegueError, match="found SIGSEGV"):
+            await rollout.deploy(str(other_artifact))
+        assert (tried, cluster.calls, cluster.versions()) == ([other_artifact], [], {version(tiny_artifact)})
+        await rollout.deploy(str(tiny_artifact))
+        assert len(tried) == 1
 
     asyncio.run(story())
 
