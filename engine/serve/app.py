@@ -46,13 +46,13 @@ class ServeArgs(BaseModel):
     in_flight: int | None = Field(None, ge=1, le=16)
     """Batches that run at once in each gateway replica. null: 3, one each for sources, ranker and gateway; fused: 1."""
     max_waiting: int = Field(128, ge=1, le=10_000)
-    """Requests that may wait in each gateway replica; one more is answered 429."""
+    """What may wait in each gateway replica, in ordinary requests; one more is answered 429. Large requests have a queue of their own."""
     source_timeout_s: float = Field(1.0, gt=0, allow_inf_nan=False)
     """A source that takes longer is left out of the answer, which names it in `degraded`."""
     ranker_timeout_s: float = Field(2.0, gt=0, allow_inf_nan=False)
     """If the ranker takes longer, the answer is in the order of rank fusion."""
     deadline_s: float = Field(5.0, gt=0, allow_inf_nan=False)
-    """If a whole request takes longer, it is answered 504."""
+    """If a whole request, from its arrival, takes longer, it is answered 504."""
 
     def num_replicas(self) -> int:
         return self.replicas or (min(os.cpu_count() or 1, MAX_FUSED_REPLICAS) if self.topology == "fused" else 1)

@@ -57,7 +57,7 @@ STAGE_OPTIONS: dict[str, Any] = {
 GATEWAY_OPTIONS: dict[str, Any] = {
     "ray_actor_options": {"num_cpus": CPUS},
     "max_ongoing_requests": 4096,  # above the gateway's own queue, which refuses with problem details
-    "max_queued_requests": 64,
+    "max_queued_requests": 4096,
     "backpressure_config": BackpressureConfig(status_code=429, retry_after_s=RETRY_AFTER_S),
     "logging_config": {"encoding": "JSON", "enable_access_log": False},  # the middleware writes a fuller line
 }
