@@ -11,24 +11,26 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticSerializationError
 
 from engine.provenance import git_commit, libraries
+from features.arrays import MOST_ROWS
 from features.atomic import is_free, replaced_whole
 from features.domain import SegueError, counted
-from features.npy import RETRAIN
-from features.sealed import FileEntry, as_path, file_entries, files_in, first_change, json_object
+from features.reading import RETRAIN, reading
+from features.sealed import FileEntry, Verify, as_path, file_entries, files_in, first_change, json_object
 from features.validation import in_one_line
+from stages.settings import SourceName
 
 FORMAT_VERSION = 3
 MANIFEST = "manifest.json"
@@ -37,7 +39,8 @@ SUFFIXES = (".json", ".npy", ".safetensors", ".parquet", ".ann", ".txt")
 VERSION_LENGTH = 12
 CLOCK = "latency_ms"
 """Says how long something took, wherever it stands in a manifest."""
-Verify = Literal["full", "size"]
+TryOut = Callable[[Path], None]
+"""Raises a SegueError where an artifact does not do what it is there for."""
 
 
 class Source(BaseModel):
@@ -46,11 +49,17 @@ class Source(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow")
 
     kind: str
-    dimension: int | None = None
+    dimension: int | None = Field(None, ge=1)
     metric: str | None = None
-    bias_coordinate: int | None = None
+    bias_coordinate: int | None = Field(None, ge=0)
     """The coordinate of the track vectors that is the track's bias, where the source learns one."""
     index: str | None = None
+
+    @model_validator(mode="after")
+    def _bias_is_a_coordinate(self) -> Self:
+        if self.bias_coordinate is not None and self.bias_coordinate >= (self.dimension or 0):
+            raise ValueError(f"expected a bias_coordinate below the dimension {self.dimension}, found {self.bias_coordinate}")
+        return self
 
 
 class Description(BaseModel):
@@ -61,9 +70,9 @@ class Description(BaseModel):
     seed: int
     config: dict[str, Any]
     vocabulary_hash: str
-    num_tracks: int
+    num_tracks: int = Field(ge=0, le=MOST_ROWS)
     feature_names: tuple[str, ...]
-    sources: dict[str, Source]
+    sources: dict[SourceName, Source]
     metrics: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -107,13 +116,15 @@ class ArtifactWriter:
 
     After the block, `writer.manifest` is what was sealed. A block that fails leaves nothing of the new artifact and all
     of an older one. An older artifact of that name is replaced; anything else of that name is a SegueError at once.
+    `try_out` is called with the folder when all is written; what it raises keeps the folder from getting its name.
     """
 
     folder: Path
     """Where the new artifact's files go; there from the beginning of the block."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, try_out: TryOut | None = None) -> None:
         self.path = Path(os.path.abspath(path))
+        self._try_out = try_out
         self.manifest: Manifest | None = None
         self._description: Description | None = None
         self._open = ExitStack()
@@ -146,7 +157,13 @@ class ArtifactWriter:
             raise SegueError(f"artifact {self.path}: expected no {MANIFEST} before the block ends, found one. Describe it instead.")
         manifest = _manifest(self._description, file_entries(self.folder, names))
         (self.folder / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        self.manifest = _parse(self.path, _read_manifest(self.folder))
+        written = _parse(self.path, _read_manifest(self.folder))
+        if self._try_out:
+            try:
+                self._try_out(self.folder)
+            except SegueError as error:
+                raise SegueError(f"artifact {self.path}: expected one that opens and answers, found {error}") from error
+        self.manifest = written
 
 
 def open_artifact(path: str | os.PathLike[str], verify: Verify = "full") -> Artifact:
@@ -157,12 +174,10 @@ def open_artifact(path: str | os.PathLike[str], verify: Verify = "full") -> Arti
     """
     path = as_path(path, "artifact")
     folder = Path(os.path.realpath(path))  # a link such as `current` may be pointed elsewhere while we read
-    try:
+    with reading(path, f"a readable folder with {MANIFEST}", "Run `segue train`."):
         manifest = _parse(path, _read_manifest(folder))
         _require_listed(path, set(manifest.files), set(_names(folder)) - {MANIFEST})
         _require_unchanged(path, folder, manifest.files, verify)
-    except OSError as error:
-        raise SegueError(f"artifact {path}: expected a readable folder with {MANIFEST}, found {error}. Run `segue train`.") from error
     return Artifact(folder, manifest)
 
 

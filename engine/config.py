@@ -6,6 +6,7 @@ Knows the recipes of the stages and no artifact.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from functools import reduce
 from pathlib import Path
@@ -28,7 +29,7 @@ from stages.retrieve.factorization.model import FactorizationRecipe
 from stages.retrieve.item_item.model import GraphRecipe, SlimRecipe
 from stages.retrieve.playlists.neighbours import NeighboursRecipe
 from stages.retrieve.playlists.title import TitleRecipe
-from stages.settings import Settings
+from stages.settings import SOURCE_NAME, Settings
 
 PRESETS = Path(__file__).parent / "presets"
 """Settings with a name: `NAME.yaml` each."""
@@ -86,6 +87,13 @@ class SourcesConfig(Settings):
     """Always there: the answer to an empty query, and where no other source has one."""
 
     @model_validator(mode="after")
+    def _names_may_name_folders(self) -> Self:
+        wrong = next((name for name in self.names() if not re.fullmatch(SOURCE_NAME, name)), None)
+        if wrong is not None:
+            raise ValueError(f"expected names of at most 64 letters a to z, digits, _ and -, found {wrong!r}")
+        return self
+
+    @model_validator(mode="after")
     def _only_what_is_there(self) -> Self:
         missing = [name for name in self.only or () if name not in self._all()]
         if missing:
@@ -107,11 +115,11 @@ class SourcesConfig(Settings):
 class CandidatesConfig(Settings):
     """How many tracks go from the first stage to the second."""
 
-    per_source: int = Field(1_000, ge=1)
+    per_source: int = Field(1_000, ge=1, le=20_000)
     """Tracks each source proposes, but never more than will be ranked."""
-    least: int = Field(500, ge=1)
+    least: int = Field(500, ge=1, le=20_000)
     """Candidates ranked for a short list."""
-    per_answer: int = Field(8, ge=1)
+    per_answer: int = Field(8, ge=1, le=200)
     """Candidates ranked for each track of a longer list."""
 
     def most(self, k: int) -> int:

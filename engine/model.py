@@ -12,7 +12,6 @@ Large arrays are mapped into memory, so that processes on one machine share them
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,16 +22,18 @@ import numpy as np
 import polars as pl
 from pydantic import ValidationError
 
-from engine.artifact import Artifact, ArtifactWriter, Description, Manifest, Source, open_artifact
+from engine.artifact import Artifact, ArtifactWriter, Description, Manifest, Source, TryOut, open_artifact
 from engine.config import Config
 from engine.pipeline import Pipeline, SecondStage
+from features.arrays import indices
 from features.catalog import Catalog
 from features.dataset import Dataset
 from features.domain import Ints, SegueError
 from features.npy import load_ragged, save_ragged
 from features.pairs import Facts, PairFeatures, Space
 from features.ragged import Ragged
-from features.schema import CATALOG, PLAYLIST_ID, TITLE, conform
+from features.schema import CATALOG, PLAYLIST_ID, TITLE
+from features.tables import read_table
 from features.validation import in_one_line
 from features.vocabulary import Vocabulary
 from stages.protocols import Retriever
@@ -43,7 +44,8 @@ from stages.retrieve.vectors import open_vectors
 from stages.settings import OLD_NAMES_ALLOWED
 
 VOCABULARY, CATALOG_FILE = "vocabulary.parquet", "catalog.parquet"
-FACTS, PLAYLISTS, SOURCES, RANKER, FUSION = "facts", "playlists", "sources", "ranker", "fusion.json"
+FACTS, PLAYLISTS, SOURCES, RANKER = "facts", "playlists", "sources", "ranker"
+PLAYLIST_NAMES: Mapping[str, pl.DataType] = {PLAYLIST_ID: pl.String(), TITLE: pl.String()}
 
 
 class Saved(Protocol):
@@ -71,9 +73,9 @@ class Trained:
         return self.build_facts()
 
 
-def save_model(trained: Trained, dataset: Dataset, path: Path) -> Manifest:
-    """Writes the artifact at `path`, whole or not at all."""
-    with ArtifactWriter(path) as writer:
+def save_model(trained: Trained, dataset: Dataset, path: Path, try_out: TryOut | None = None) -> Manifest:
+    """Writes the artifact at `path`, whole or not at all; not where `try_out` raises an error over the finished folder."""
+    with ArtifactWriter(path, try_out) as writer:
         folder = writer.folder
         dataset.vocabulary.save(folder / VOCABULARY)
         dataset.catalog.table.write_parquet(folder / CATALOG_FILE)
@@ -83,7 +85,7 @@ def save_model(trained: Trained, dataset: Dataset, path: Path) -> Manifest:
             name: Source.model_validate(source.save(_new_folder(folder / SOURCES / name))) for name, source in trained.sources.items()
         }
         trained.ranker.save(_new_folder(folder / RANKER))
-        (folder / RANKER / FUSION).write_text(json.dumps(dict(trained.fusion.weights), indent=1), encoding="utf-8")
+        trained.fusion.save(folder / RANKER)
         writer.describe(
             Description(
                 seed=trained.config.seed,
@@ -132,18 +134,10 @@ class KnownPlaylists:
         save_ragged(folder / "tracks.npy", folder / "offsets.npy", self.tracks)
 
     @classmethod
-    def open(cls, folder: Path) -> KnownPlaylists:
-        table = _table(folder / "playlists.parquet", {PLAYLIST_ID: pl.String(), TITLE: pl.String()})
-        tracks = load_ragged(folder / "tracks.npy", folder / "offsets.npy", dtype=np.int32, rows=table.height, mmap=True)
+    def open(cls, folder: Path, num_tracks: int) -> KnownPlaylists:
+        tracks = load_ragged(folder / "tracks.npy", folder / "offsets.npy", indices(None, below=num_tracks), None, mmap=True)
+        table = read_table(folder / "playlists.parquet", PLAYLIST_NAMES, len(tracks), complete=PLAYLIST_NAMES)
         return cls(tuple(table[PLAYLIST_ID].to_list()), tuple(table[TITLE].to_list()), tracks)
-
-
-def _table(path: Path, schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
-    try:
-        return conform(pl.read_parquet(path), schema, str(path))
-    except (OSError, pl.exceptions.PolarsError) as error:
-        first = (str(error).splitlines() or [""])[0]
-        raise SegueError(f"{path}: expected a table of {', '.join(schema)}, found {first}. Train again") from error
 
 
 @dataclass(frozen=True)
@@ -192,13 +186,13 @@ def source_names(artifact: Artifact) -> tuple[str, ...]:
 
 
 def open_names(artifact: Artifact) -> Names:
-    vocabulary = Vocabulary.open(artifact.file(VOCABULARY))
+    vocabulary = Vocabulary.open(artifact.file(VOCABULARY), artifact.manifest.num_tracks)
     if vocabulary.hash != artifact.manifest.vocabulary_hash:
         raise SegueError(
             f"{artifact.path}: expected a vocabulary of hash {artifact.manifest.vocabulary_hash}, found {vocabulary.hash}. Train again"
         )
-    catalog = Catalog(_table(artifact.file(CATALOG_FILE), CATALOG))
-    return Names(vocabulary, catalog, KnownPlaylists.open(artifact.path / PLAYLISTS))
+    catalog = Catalog(read_table(artifact.file(CATALOG_FILE), CATALOG, len(vocabulary)))
+    return Names(vocabulary, catalog, KnownPlaylists.open(artifact.path / PLAYLISTS, len(vocabulary)))
 
 
 def open_source(artifact: Artifact, name: str) -> Retriever:
@@ -212,25 +206,23 @@ def open_second_stage(artifact: Artifact, threads: int = 1) -> SecondStage:
     """Facts, vector spaces, fusion and ranker; no index."""
     manifest, config = artifact.manifest, config_of(artifact)
     sources = source_names(artifact)
-    spaces = {name: _open_space(artifact, name) for name in sources if f"{SOURCES}/{name}/{VECTORS}" in manifest.files}
-    features = PairFeatures(Facts.open(artifact.path / FACTS), sources, spaces)
+    spaces = {name: open_space(artifact, name) for name in sources if has_vectors(artifact, name)}
+    features = PairFeatures(Facts.open(artifact.path / FACTS, manifest.num_tracks), sources, spaces)
     ranker = LambdaMart.open(artifact.path / RANKER, features.names, threads)
-    return SecondStage(features, open_fusion(artifact.path / RANKER / FUSION), ranker, config.candidates)
+    return SecondStage(features, open_fusion(artifact), ranker, config.candidates)
 
 
-def _open_space(artifact: Artifact, name: str) -> Space:
-    dimension = artifact.manifest.sources[name].dimension
-    assert dimension is not None
-    vectors = open_vectors(artifact.path / SOURCES / name, (artifact.manifest.num_tracks, dimension))
-    bias = artifact.manifest.sources[name].bias_coordinate
-    return Space(vectors, None if bias is None else vectors[:, bias])
+def has_vectors(artifact: Artifact, name: str) -> bool:
+    """Whether the artifact has a source of that name, and it has track vectors."""
+    return name in artifact.manifest.sources and f"{SOURCES}/{name}/{VECTORS}" in artifact.manifest.files
 
 
-def open_fusion(path: Path) -> Fusion:
-    try:
-        weights = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SegueError(f"{path}: expected a weight for each source, found {error}. Train again") from error
-    if not isinstance(weights, dict) or not all(isinstance(weight, int | float) for weight in weights.values()):
-        raise SegueError(f"{path}: expected a weight for each source, found {weights!r}. Train again")
-    return Fusion({str(name): float(weight) for name, weight in weights.items()})
+def open_space(artifact: Artifact, name: str) -> Space:
+    """The track vectors of a source that has some, mapped into memory and shared with the source on the same machine."""
+    said = artifact.manifest.sources[name]
+    vectors = open_vectors(artifact.path / SOURCES / name, (artifact.manifest.num_tracks, said.dimension))
+    return Space(vectors, None if said.bias_coordinate is None else vectors[:, said.bias_coordinate])
+
+
+def open_fusion(artifact: Artifact) -> Fusion:
+    return Fusion.open(artifact.path / RANKER, source_names(artifact))

@@ -30,6 +30,7 @@ def written_whole(path: Path) -> Iterator[Path]:
         yield scratch
         flush(scratch)
         scratch.replace(path)
+        flush(path.parent)
     finally:
         scratch.unlink(missing_ok=True)
 
@@ -55,7 +56,8 @@ def replaced_whole(path: Path, *, durable: bool = True) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         _take_name(new, path, workplace / "old")
         if durable:
-            flush(path.parent)
+            for parent in path.parents[: path.parents.index(beside) + 1]:  # those that were made just now, too
+                flush(parent)
     finally:
         shutil.rmtree(workplace, ignore_errors=True)
 

@@ -10,6 +10,7 @@ from functools import cached_property
 
 import polars as pl
 
+from features.arrays import ArraySpec, indices
 from features.domain import NO_TRACK, Ints, counted
 from features.schema import ALBUM, ARTIST, CATALOG
 
@@ -50,6 +51,11 @@ class Catalog:
         """(num_tracks,) dense index of (artist, album), UNKNOWN where the album is not known."""
         both = pl.concat_str(pl.col(ALBUM), pl.col(ARTIST).fill_null(""), separator="\x1f")
         return _dense(self.table.select(both.alias(ALBUM))[ALBUM])
+
+
+def group_indices(num_tracks: int) -> ArraySpec:
+    """Of an array that says for each track which artist or album it has, UNKNOWN where that is not known; none has no track."""
+    return indices(num_tracks, below=num_tracks, low=UNKNOWN)
 
 
 def _dense(names: pl.Series) -> Ints:

@@ -126,7 +126,8 @@ def _read(piece: Piece) -> _Content:
     slice_ = piece.read()
     entries = _without_repeats(slice_.entries)
     tracks = _tallied(entries.with_columns(pl.lit(1, pl.UInt32).alias(_COUNT)))
-    held = entries.select(PLAYLIST_INDEX, _KEY, POSITION, PLAYS)
+    rising = pl.col(POSITION).cum_max().over(PLAYLIST_INDEX)  # a row without a position comes after those that have one
+    held = entries.select(PLAYLIST_INDEX, _KEY, rising, PLAYS)
     return _Content(_own_copy(slice_.playlists), _own_copy(held), tracks, slice_.entries.height)
 
 

@@ -17,7 +17,8 @@ from typing import Self
 import numpy as np
 
 from features import pair_kernels
-from features.catalog import UNKNOWN, Catalog
+from features.arrays import MOST_ROWS, floats, indices
+from features.catalog import UNKNOWN, Catalog, group_indices
 from features.domain import Candidates, Floats, Ints, Offsets, Queries
 from features.interactions import Interactions, evenly_thinned
 from features.npy import load_array, load_ragged, read_only, save_array, save_ragged
@@ -56,12 +57,12 @@ class Facts:
         save_ragged(folder / POSTINGS, folder / POSTINGS_OFFSETS, self.postings)
 
     @classmethod
-    def open(cls, folder: Path) -> Self:
-        artists = load_array(folder / "artists.npy", dtype=np.int32, shape=(None,), mmap=True)
-        albums = load_array(folder / "albums.npy", dtype=np.int32, shape=artists.shape, mmap=True)
-        counts = load_array(folder / "counts.npy", dtype=np.float32, shape=artists.shape, mmap=True)
-        postings = load_ragged(folder / POSTINGS, folder / POSTINGS_OFFSETS, dtype=np.int32, rows=len(artists), mmap=True)
-        return cls(artists, albums, counts, postings)
+    def open(cls, folder: Path, num_tracks: int) -> Self:
+        """What `save` wrote, mapped into memory; SegueError where it is not the facts of so many tracks."""
+        artists, albums = (load_array(folder / f"{name}.npy", group_indices(num_tracks), mmap=True) for name in ("artists", "albums"))
+        playlists = indices(None, below=MOST_ROWS)  # each only has to be told from the others
+        postings = load_ragged(folder / POSTINGS, folder / POSTINGS_OFFSETS, playlists, num_tracks, MOST_POSTINGS, mmap=True)
+        return cls(artists, albums, open_counts(folder, num_tracks), postings)
 
     @cached_property
     def artist_counts(self) -> Floats:
@@ -71,6 +72,11 @@ class Facts:
     @cached_property
     def album_counts(self) -> Floats:
         return _group_counts(self.albums, self.counts)
+
+
+def open_counts(folder: Path, num_tracks: int) -> Floats:
+    """(num_tracks,) the `counts` alone of the facts in `folder`."""
+    return load_array(folder / "counts.npy", floats(num_tracks, low=0), mmap=True)
 
 
 def _group_counts(groups: Ints, counts: Floats) -> Floats:

@@ -1,17 +1,24 @@
 """What pydantic found wrong with a config, a manifest or a saved setting, as one line a person can act on.
 
-Input: a ValidationError and the model that raised it. Output: `name.of.key: expected …, found …`; an unknown key gets the key
-that was probably meant and the list of those there are. Knows no file and no setting.
+Input: a ValidationError and the model that raised it, or a JSON file and the model it should be. Output: the model, or one line,
+`name.of.key: expected …, found …`; an unknown key gets the key that was probably meant and the list of those there are. Knows no
+setting.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
+
+from features.domain import SegueError
+from features.reading import RETRAIN, reading
+
+Model = TypeVar("Model", bound=BaseModel)
 
 SHOWN = 3
 """Mistakes named in one line; of further ones only the number."""
@@ -27,6 +34,17 @@ def in_one_line(error: ValidationError, model: type[BaseModel]) -> str:
     lines = [_mistake(one, model) for one in mistakes[:SHOWN]]
     more = [f"and {len(mistakes) - SHOWN} more"] if len(mistakes) > SHOWN else []
     return "; ".join([*lines, *more])
+
+
+def read_json(path: Path, model: type[Model], expected: str, repair: str = RETRAIN) -> Model:
+    """The JSON in the file at `path` as a `model`; a SegueError that says what was `expected` for any other file, for keys and values
+    the model does not know, and for values nested too deeply."""
+    with reading(path, expected, repair):
+        raw = path.read_bytes()
+    try:
+        return model.model_validate_json(raw)
+    except ValidationError as error:
+        raise SegueError(f"{path}: expected {expected}, found {in_one_line(error, model)}. {repair}") from error
 
 
 def _mistake(one: ErrorDetails, model: type[BaseModel]) -> str:

@@ -16,7 +16,9 @@ import numpy as np
 import polars as pl
 
 from features.domain import NO_TRACK, Ints, SegueError, counted
-from features.schema import TRACK_ID, VOCABULARY, conform
+from features.reading import RETRAIN
+from features.schema import TRACK_ID, VOCABULARY
+from features.tables import read_table
 
 URI_PREFIX = "spotify:track:"
 _HASHED_AT_ONCE = 100_000
@@ -32,13 +34,14 @@ class Vocabulary:
             raise SegueError(f"vocabulary: expected {len(self)} different track ids, found {self.track_ids.drop_nulls().n_unique()}")
 
     @classmethod
-    def open(cls, path: Path) -> Vocabulary:
-        """Reads what `save` wrote; SegueError when the file is missing or another table."""
+    def open(cls, path: Path, num_tracks: int | None = None, repair: str = RETRAIN) -> Vocabulary:
+        """Reads what `save` wrote; SegueError when the file is missing, another table, of another number of tracks than `num_tracks`
+        (None: any), or of ids that are not all different."""
+        table = read_table(path, VOCABULARY, num_tracks, complete=VOCABULARY, repair=repair)
         try:
-            table = pl.read_parquet(path)
-        except (OSError, pl.exceptions.PolarsError) as error:
-            raise SegueError(f"{path}: expected a vocabulary in parquet, found none: {_first_line(error)}") from error
-        return cls(conform(table, VOCABULARY, str(path))[TRACK_ID])
+            return cls(table[TRACK_ID])
+        except SegueError as error:
+            raise SegueError(f"{path}: {error}. {repair}") from error
 
     def save(self, path: Path) -> None:
         self.track_ids.to_frame().write_parquet(path)
@@ -54,7 +57,7 @@ class Vocabulary:
         """sha256 over the ids in their order, each ended by a newline."""
         digest = hashlib.sha256()
         for part in self.track_ids.to_frame().iter_slices(_HASHED_AT_ONCE):
-            digest.update("".join(f"{track_id}\n" for track_id in part[TRACK_ID]).encode())
+            digest.update(part.select(pl.col(TRACK_ID) + "\n").to_series().str.join("").item().encode())
         return digest.hexdigest()
 
     def index_of(self, ids: Sequence[str]) -> Ints:
@@ -106,7 +109,3 @@ def bare(track_id: pl.Expr) -> pl.Expr:
 
 def _other_form(track_id: str) -> str:
     return track_id[len(URI_PREFIX) :] if track_id.startswith(URI_PREFIX) else URI_PREFIX + track_id
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,7 +1,7 @@
-"""Training in epochs: who goes on after an interruption ends where nobody was interrupted.
+"""Training in epochs that can be resumed: an interrupted run gives the same result as an uninterrupted one.
 
-Input: all that an epoch changes, and what an interrupted run kept of it. Output: the epochs that are left. Each draws from a
-generator of its own, so that no generator is kept. Knows no model.
+Input: the training state (parameters and optimizers) and a checkpoint store. Output: the remaining epochs. Each epoch has its
+own random generator, so no generator state is saved. Knows no model.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from stages.resume import Checkpoint, CheckpointStore, State
 
 @dataclass(frozen=True)
 class TrainingState:
-    """All that an epoch changes, as it stands; the same on every worker."""
+    """Everything that an epoch changes; the same on every worker."""
 
     tensors: Mapping[str, torch.Tensor]
     """Tables and layers."""
     optimizers: Sequence[torch.optim.Optimizer]
 
     def arrays(self) -> State:
-        """All of it by name, where it is learned: the next epoch changes these very arrays."""
+        """The whole state by name. The arrays share memory with the tensors: the next epoch changes them."""
         found = {name: tensor.detach().numpy() for name, tensor in self.tensors.items()}
         for prefix, optimizer in self._named():
             for parameter, moments in optimizer.state_dict()["state"].items():
@@ -32,7 +32,7 @@ class TrainingState:
         return found
 
     def restore(self, arrays: State) -> None:
-        """Sets everything to what `arrays` once gave; the arrays themselves are copied."""
+        """Sets the state to `arrays`, the result of an earlier call of `arrays()`; the values are copied."""
         for name, tensor in self.tensors.items():
             np.copyto(tensor.detach().numpy(), arrays[name])
         for prefix, optimizer in self._named():
@@ -52,8 +52,8 @@ def _value(array: np.ndarray) -> torch.Tensor | int:
 
 
 def epochs_left(planned: range, seed: int, state: TrainingState, steps: CheckpointStore) -> Iterator[tuple[int, np.random.Generator]]:
-    """Those of the `planned` epochs that no earlier run kept, each with what it may draw from; once the loop's body has made
-    one, the `state` is kept."""
+    """The remaining `planned` epochs, each with its random generator. Resumes from the last checkpoint, if there is one; after
+    each epoch (the body of the loop) the `state` is saved."""
     reached = steps.last()
     if reached:
         state.restore(reached.shared)

@@ -1,7 +1,7 @@
-"""The few collective operations the retrievers need, whether a process group is there or not.
+"""Collective operations for training (all-reduce, broadcast, all-gather, all-to-all), with or without a process group.
 
-Input: tensors of this worker. Output: the same combined over all workers; with one process nothing is sent.
-Knows `torch.distributed` and nothing of who started the workers: Ray Train, torchrun and one plain process all do.
+Input: tensors of this worker. Output: tensors combined over all workers; with one process nothing is sent.
+Uses `torch.distributed`. Does not know who started the workers: Ray Train, torchrun or a single plain process.
 """
 
 from __future__ import annotations
@@ -23,6 +23,11 @@ def num_workers() -> int:
 
 def worker_rank() -> int:
     return dist.get_rank() if _group() else 0
+
+
+def local_rank() -> int:
+    """This worker's number among those of its machine; 0 where nobody counts them."""
+    return dist.get_node_local_rank(fallback_rank=0) if _group() else 0
 
 
 def shard(num_rows: int) -> tuple[int, int]:
@@ -117,12 +122,12 @@ def all_to_all(parts: Sequence[torch.Tensor]) -> list[torch.Tensor]:
 
 
 def device() -> torch.device:
-    """Where this worker computes: on its GPU, where it was given one."""
+    """The device of this worker: its GPU if it has one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def all_gather(values: torch.Tensor) -> torch.Tensor:
-    """The `values` (n,) of all workers, of which each may hold another number, one worker after the other."""
+    """The concatenated `values` (n,) of all workers, in worker order; n may differ between workers."""
     if num_workers() == 1:
         return values
     lengths = torch.zeros(num_workers(), dtype=torch.int64)

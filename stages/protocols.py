@@ -1,8 +1,8 @@
-"""What a trained retriever promises.
+"""The interface of a trained retriever.
 
-A recipe (`stages.retrieve.recipe`) and a trained source are two types: `fit` turns one into the other, so no object is ever half
-trained. A source saves itself into a folder of its own in plain formats and is opened again from that folder; the engine checks
-the folder's files before. Knows no Ray.
+A recipe (`stages.retrieve.recipe`) holds settings; `fit` turns it into a trained source. They are two types, so no object is
+ever half trained. A source saves itself into its own folder in plain formats and is opened from that folder; the engine
+verifies the files first. Knows no Ray.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Retriever(Protocol):
 
     @property
     def track_biases(self) -> Floats | None:
-        """(num_tracks,) what a track gains with every query, of a source that learns it; None of the others."""
+        """(num_tracks,) the bias of each track, added to its score for every query; None where the source learns no biases."""
         ...
 
     def retrieve(self, queries: Queries, n: int) -> Retrieved:

@@ -1,7 +1,7 @@
-"""What a fit may go on from: the state its own interrupted run left behind, and the older model it starts warm from.
+"""Resuming and warm start: the checkpoint of an interrupted fit, and an older model to start from.
 
-A recipe that fits in many steps (sweeps, epochs) asks `Steps.last` before its first and calls `Steps.keep` after each; where
-the states lie is the caller's business. By itself nothing is kept and nothing is older. Knows no file and no Ray.
+A fit of many steps (sweeps, epochs) calls `CheckpointStore.last` before its first step and `CheckpointStore.keep` after each.
+The caller decides where checkpoints are stored. By default there are no checkpoints and no older model. Knows no file and no Ray.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from features.domain import NO_TRACK, Floats, Ints, SegueError
 
 Source = TypeVar("Source")
 State = Mapping[str, np.ndarray]
-"""All that the next step depends on, by name; random generators too, as the numbers that seed them."""
+"""Everything the next step depends on, by name; random generators as their seeds."""
 
 
 class Checkpoint(NamedTuple):
@@ -28,23 +28,23 @@ class Checkpoint(NamedTuple):
     own: State
     """This worker's part of what is sharded."""
     shared: State
-    """What every worker holds alike."""
+    """What is the same on every worker."""
 
 
 class CheckpointStore(Protocol):
-    """Where an interrupted fit left off. Every worker calls both methods equally often."""
+    """Saves and loads the checkpoints of a fit. Every worker must call each method the same number of times."""
 
     def last(self) -> Checkpoint | None:
-        """The last state that all workers kept; None where the fit has to begin at its beginning."""
+        """The last checkpoint that all workers saved; None if there is none."""
         ...
 
     def keep(self, reached: Checkpoint) -> None:
-        """What lies there from an earlier step may go. `shared` is worker 0's; no array is looked at after the call."""
+        """Saves this step; earlier steps may be deleted. `shared` is taken from worker 0. No array is read after the call returns."""
         ...
 
 
 class NoCheckpoints:
-    """Steps that are not kept."""
+    """A checkpoint store that saves nothing."""
 
     def last(self) -> Checkpoint | None:
         return None
@@ -58,12 +58,12 @@ NO_CHECKPOINTS = NoCheckpoints()
 
 @dataclass(frozen=True)
 class WarmStart:
-    """A trained source of the same recipe, from data that came before."""
+    """A source trained by the same recipe on earlier data."""
 
     source: object
     """A retriever of whatever kind; `source_of` narrows it."""
     rows: Ints
-    """(num_tracks,) where the older model has each track of the new vocabulary; NO_TRACK where it does not."""
+    """(num_tracks,) the index in the older model of each track of the new vocabulary; NO_TRACK if it has none."""
 
     def of_tracks(self, values: Floats) -> Floats:
         """(num_tracks, dim) the older model's `values` (its tracks, dim) by the new vocabulary; zeros where it has none."""
@@ -73,7 +73,7 @@ class WarmStart:
         return carried
 
     def source_of(self, kind: type[Source]) -> Source:
-        """The source, which is what its recipe makes; anything else is an error."""
+        """The source, checked to be of type `kind`; SegueError otherwise."""
         if not isinstance(self.source, kind):
             raise SegueError(f"older model: expected a source that is {kind.__name__}, found {type(self.source).__name__}. Train afresh")
         return self.source
@@ -81,7 +81,7 @@ class WarmStart:
 
 @dataclass(frozen=True)
 class TrainingContext:
-    """What is there to go on from."""
+    """What a fit can start from: checkpoints and an older model."""
 
     steps: CheckpointStore = NO_CHECKPOINTS
     older: WarmStart | None = None

@@ -7,11 +7,12 @@ setting: each model lists its own renamed keys in `old_names`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, model_validator
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError, ValidationInfo, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from features.arrays import MOST_ROWS
 from features.domain import SegueError
 from features.validation import in_one_line
 
@@ -19,6 +20,9 @@ RENAMED_IN: Final = "0.3"
 """The version since which the new names are the only ones."""
 OLD_NAMES_ALLOWED: Final = {"old names": "allowed"}
 """Context of a validation that translates renamed keys, as an artifact of an earlier version needs it."""
+SOURCE_NAME: Final = r"^[a-z0-9_-]{1,64}$"
+SourceName = Annotated[str, StringConstraints(pattern=SOURCE_NAME)]
+"""Of a source: it names a folder as well."""
 
 
 class SettingsError(SegueError, ValueError):
@@ -28,7 +32,7 @@ class SettingsError(SegueError, ValueError):
 class Settings(BaseModel):
     """The base of every recipe and of the config's parts."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     old_names: ClassVar[Mapping[str, str]] = {}
     """Keys that were renamed, with their new names."""
 
@@ -52,6 +56,13 @@ class Settings(BaseModel):
         raise ValidationError.from_exception_data(
             cls.__name__, [_renamed(key, cls.old_names[key]) for key in values if key in cls.old_names]
         )
+
+    @model_validator(mode="after")
+    def _whole_numbers_are_of_this_world(self) -> Self:
+        for name, value in self:
+            if isinstance(value, int) and abs(value) > MOST_ROWS:
+                raise ValueError(f"expected {name} to be at most {MOST_ROWS:,}, found {value:,}")
+        return self
 
     def __repr_args__(self) -> list[tuple[str | None, Any]]:
         """What differs from the defaults."""

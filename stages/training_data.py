@@ -1,4 +1,4 @@
-"""What a retriever may learn from.
+"""The training data of a retriever: visible interactions, catalog and content.
 
 Input: the visible part of every playlist, the catalog, the content matrix. Output: one frozen TrainingData. Nothing here leads to
 a held-out track: `features.split` builds the visible interactions, and a fit gets nothing else. Knows no model and no Ray.

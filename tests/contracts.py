@@ -403,7 +403,7 @@ class IndexContract:
 
     def test_vectors_other_than_it_was_built_over_are_refused(self, tmp_path: Path) -> None:
         self.built(self.vectors(200)).save(tmp_path)
-        with pytest.raises(SegueError, match=r"index_tracks\.npy: expected tracks below 199, found 0 to 199"):
+        with pytest.raises(SegueError, match=r"index_tracks\.npy: expected numbers from 0 to 198, found 199 at place "):
             self.recipe.open(tmp_path, self.vectors(200)[:199])
 
 

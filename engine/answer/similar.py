@@ -13,12 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.artifact import Artifact
-from engine.model import FACTS, SOURCES
+from engine.model import FACTS, has_vectors, open_space
 from features.domain import Floats, Ints, SegueError
-from features.pairs import Space
+from features.pairs import Space, open_counts
 from features.unit_length import SHORTEST
 from stages.retrieve import topk
-from stages.retrieve.vectors import FILE, open_vectors
 
 SPACES = ("als", "content")
 """The vector spaces a track may be compared in; the first one that knows the track is used."""
@@ -35,8 +34,8 @@ class SimilarTracks:
     @classmethod
     def open(cls, artifact: Artifact) -> SimilarTracks:
         """The vectors are mapped into memory and shared with the sources on the same machine."""
-        spaces = {name: _open(artifact, name) for name in SPACES if f"{SOURCES}/{name}/{FILE}" in artifact.manifest.files}
-        in_playlists = np.load(artifact.path / FACTS / "counts.npy", allow_pickle=False) > 0
+        spaces = {name: open_space(artifact, name) for name in SPACES if has_vectors(artifact, name)}
+        in_playlists = open_counts(artifact.path / FACTS, artifact.manifest.num_tracks) > 0
         known = {name: space.lengths > 1e-6 if name == "content" else in_playlists for name, space in spaces.items()}
         return cls(spaces, known)
 
@@ -73,9 +72,3 @@ class SimilarTracks:
             open_places[place] = False
             nearest = np.maximum(nearest, directions @ directions[place])
         return np.array(chosen, np.int32)
-
-
-def _open(artifact: Artifact, name: str) -> Space:
-    dimension = artifact.manifest.sources[name].dimension
-    assert dimension is not None
-    return Space(open_vectors(artifact.path / SOURCES / name, (artifact.manifest.num_tracks, dimension)))

@@ -16,7 +16,7 @@ import numpy as np
 
 from engine.answer.ranking import RankedAnswer, RankOptions, rank_each
 from engine.artifact import Artifact
-from engine.model import FUSION, RANKER, config_of, open_fusion, open_second_stage, open_source, source_names
+from engine.model import RANKER, config_of, open_fusion, open_second_stage, open_source, source_names
 from engine.pipeline import SecondStage
 from engine.serve.model_cache import ModelCache, ModelRef
 from engine.serve.protocols import Proposals, last_line
@@ -126,4 +126,4 @@ def fusion_only(artifact: Artifact) -> SecondStage:
     """A second stage without a ranker: it ranks by fusion, which needs no facts, so that none are opened."""
     none = np.empty(0, np.int32)
     features = PairFeatures(Facts(none, none, np.empty(0, np.float32), Ragged.of(())), source_names(artifact), {})
-    return SecondStage(features, open_fusion(artifact.path / RANKER / FUSION), None, config_of(artifact).candidates)
+    return SecondStage(features, open_fusion(artifact), None, config_of(artifact).candidates)

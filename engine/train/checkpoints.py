@@ -1,8 +1,8 @@
 """Checkpoints of a phase, in the files of its run: so that a fit resumes from its last sweep or epoch.
 
 Input: the state each worker reached after a step. Output: the same, when the fit is started again. Two checkpoints of a phase are
-there at most, the last and the one before it: a worker may have been killed before it saved what the others had saved already.
-Knows no recipe.
+there at most, the last and the one before it: a worker may have been killed before it saved what the others had saved already, and
+one that is not as it was saved is said and not used. Knows no recipe.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
-from engine.train.storage import Storage
+from engine.train.storage import Say, Storage, is_whole, say_nothing
 from stages import parallel
 from stages.resume import Checkpoint, State
 
@@ -29,6 +28,7 @@ class Checkpoints:
 
     storage: Storage
     phase: str
+    say: Say = say_nothing
 
     def last(self) -> Checkpoint | None:
         own = [self._step(place) for place in range(PLACES)]
@@ -57,17 +57,10 @@ class Checkpoints:
 
     def _step(self, place: int) -> int:
         """The step this worker saved there, NEVER if none, or none that is whole."""
-        rank = parallel.worker_rank()
-        phase = self._place(place, rank)
-        if not self.storage.has(phase):
+        phase = self._place(place, parallel.worker_rank())
+        if not is_whole(self.storage, phase, self.say):
             return NEVER
-        try:
-            for file in (OWN, SHARED)[: 2 if rank == 0 else 1]:
-                with safe_open(self.storage.path(phase) / file, "numpy"):  # compares the file's length with what its head says
-                    pass
-            return int((self.storage.path(phase) / STEP).read_text(encoding="ascii"))
-        except (SafetensorError, ValueError):
-            return NEVER
+        return int((self.storage.path(phase) / STEP).read_text(encoding="ascii"))
 
     def _load(self, done: int, rank: int, file: str) -> State:
         return load_file(self.storage.path(self._place(done, rank)) / file)

@@ -1,13 +1,13 @@
 """`segue train`: carries out a training, and writes the artifact when all of it is there.
 
-Input: a dataset, a config, a number of workers. Output: the artifact, whole or not at all. Finished phases stay in a storage until
-then, so that the same call resumes after a failure or Ctrl-C. With 0 workers the plan runs in this process and Ray is not even
-imported; else Ray Train's workers carry it out. Knows no phase and no server.
+Input: a dataset, a config, a number of workers. Output: the artifact, whole or not at all, and only when it opens and answers. Finished
+phases stay in a storage until then, so that the same call resumes after a failure or Ctrl-C. With 0 workers the plan runs in this
+process and Ray is not even imported; else Ray Train's workers carry it out. Knows no phase and no server.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +17,10 @@ import torch
 from engine.artifact import ArtifactWriter, Manifest
 from engine.config import Config
 from engine.model import save_model
-from engine.train.job import TrainingJob
-from engine.train.run_store import storage_of
-from engine.train.storage import Storage
+from engine.train.job import Finished, TrainingJob
+from engine.train.run_store import UnfinishedError, storage_of
+from engine.train.storage import Say, Storage, say_nothing, without_secrets
+from engine.train.trial import try_out
 from engine.train.warm_start import PreviousModel
 from features.atomic import os_errors
 from features.domain import SegueError
@@ -28,9 +29,6 @@ from features.processes import cores
 from features.progress import Progress
 
 STORAGE = ".segue-train"
-
-
-def _say_nothing(_: str) -> None: ...
 
 
 def train(
@@ -44,7 +42,7 @@ def train(
     threads: int | None = None,
     gpus: int = 0,
     previous: PreviousModel | None = None,
-    say: Callable[[str], None] = _say_nothing,
+    say: Say = say_nothing,
 ) -> Manifest:
     """Trains on the dataset at `dataset_path` and writes the artifact at `out`; returns its manifest.
 
@@ -60,18 +58,29 @@ def train(
     _rehearse(out)
     fingerprint = read_manifest(dataset_path).fingerprint
     place = storage_of(storage or out.absolute().parent / STORAGE, fingerprint, config, workers, previous.names if previous else ())
-    with closing(place), place.locked():
+    with _kept_while_unfinished(place):
         _name_others(place, say)
-        job = TrainingJob(dataset_path.absolute(), fingerprint, place, config, max(workers, 1), threads or cores(), report, gpus, previous)
+        of_each = threads or cores()
+        job = TrainingJob(dataset_path.absolute(), fingerprint, place, config, max(workers, 1), of_each, report, gpus, previous, say)
         with _torch_threads():
-            if not job.finished:
-                _carry_out(job, here=workers == 0, threads=threads)
-            manifest = _write(job, out)
-        place.remove()
-    return manifest
+            return _write(job.carry_out(), out) if workers == 0 else _by_workers(job, threads, out)
 
 
-def _name_others(storage: Storage, say: Callable[[str], None]) -> None:
+@contextmanager
+def _kept_while_unfinished(storage: Storage) -> Iterator[None]:
+    """The storage is gone after a training that ended well, and after one that left nothing to resume from."""
+    with closing(storage), storage.locked():
+        try:
+            yield
+        except BaseException:
+            with suppress(OSError):
+                if not storage.holds_work():
+                    storage.remove()
+            raise
+        storage.remove()
+
+
+def _name_others(storage: Storage, say: Say) -> None:
     """What other trainings left is theirs: nothing here removes it, but nobody else would ever mention it."""
     for address, size in storage.others().items():
         say(f"{address}: {size / 2**20:,.1f} MiB of another training, of other data or settings. Delete it if nobody will resume it")
@@ -87,19 +96,34 @@ def _rehearse(out: Path) -> None:
         raise _Rehearsal
 
 
-def _carry_out(job: TrainingJob, *, here: bool, threads: int | None) -> None:
-    """In this process, or by workers of Ray Train; `threads` of each as the caller wants them."""
-    if here:
-        job.carry_out()
-        return
+def _by_workers(job: TrainingJob, threads: int | None, out: Path) -> Manifest:
+    """The artifact of what workers of Ray Train finish, or had finished before an interruption; `threads` of each as the caller
+    wants them."""
+    with suppress(UnfinishedError):
+        return _write(job.open_finished(), out)
+    _carry_out(job, threads)
+    try:
+        return _write(job.open_finished(), out)
+    except UnfinishedError as error:
+        found = f"{error} damaged since it was written, or gone"
+        place = without_secrets(job.storage.address(""))
+        raise SegueError(f"{place}: expected finished phases, found {found}. Run the same command again") from error
+
+
+def _write(finished: Finished, out: Path) -> Manifest:
+    with os_errors(out):
+        return save_model(finished.trained, finished.dataset, out, try_out)
+
+
+def _carry_out(job: TrainingJob, threads: int | None) -> None:
     from engine.train.cluster import cluster  # Ray takes seconds to import and reads its environment then
 
     with cluster(job.workers, threads, job.gpus) as threads_each:
         from engine.train.progress import reported_to
         from engine.train.workers import run_group
 
-        with reported_to(job.report) as report:
-            run_group(replace(job, threads=threads_each, report=report))
+        with reported_to(job.report, job.say) as report:
+            run_group(replace(job, threads=threads_each, report=report, say=report.say))
 
 
 @contextmanager
@@ -110,11 +134,3 @@ def _torch_threads() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _write(job: TrainingJob, out: Path) -> Manifest:
-    """The artifact, from the finished phases."""
-    dataset = job.open_dataset()
-    trained = job.open_finished(dataset)
-    with os_errors(out):
-        return save_model(trained, dataset, out)

@@ -12,7 +12,6 @@ Input: a result and an empty folder. Output: its files; opened again, the same r
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +22,7 @@ from engine.config import Config, Recipe
 from engine.train.autoconfig import ResolvedConfig
 from engine.train.phase_store import Folder
 from features.domain import Floats, Queries, Retrieved
+from features.sealed import copy_part
 from stages.protocols import Retriever
 from stages.rank.examples import Examples
 from stages.rank.fusion import Fusion
@@ -137,6 +137,6 @@ class SavedSource:
         return self._opened.retrieve(queries, n)
 
     def save(self, folder: Path) -> dict[str, Any]:
-        shutil.copytree(self.folder() / SOURCE_FILES, folder, dirs_exist_ok=True)
+        copy_part(self.folder(), SOURCE_FILES, folder)
         entry: dict[str, Any] = _read(self.folder() / SOURCE_ENTRY)
         return entry

@@ -1,7 +1,7 @@
-"""Progress reports from the workers to the process that started them, on one machine or many.
+"""What the workers report and say, on its way to the process that started them, on one machine or many.
 
-Input: the reports of a worker. Output: the same calls in the starting process, from a thread of its own. One small Ray actor holds
-them on the way. A report may be lost; no worker waits for it to be read.
+Input: the reports and the lines of a worker. Output: the same calls in the starting process, from a thread of its own. One small Ray
+actor holds them on the way. A report may be lost; no worker waits for it to be read.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import ray
 from ray.exceptions import PendingCallsLimitExceeded, RayError
 
+from engine.train.storage import Say
 from features.progress import NO_FIGURES, Progress
 
 MOST_WAITING = 1_000
@@ -23,20 +24,22 @@ MOST_WAITING = 1_000
 POLL_S = 0.2
 READ_TIMEOUT_S = 30
 LAST_REPORT_S = 1
-"""The end of a phase gets this long to arrive, for its worker may be about to end as well."""
+"""The end of a phase, and a line, get this long to arrive, for their worker may be about to end as well."""
+Call: TypeAlias = tuple[str, float, dict[str, float]] | str
+"""A report, or a line."""
 
 
 class ReportQueue:
-    """Reports that wait to be read."""
+    """Reports and lines that wait to be read."""
 
     def __init__(self) -> None:
-        self._calls: deque[tuple[str, float, dict[str, float]]] = deque(maxlen=MOST_WAITING)
+        self._calls: deque[Call] = deque(maxlen=MOST_WAITING)
 
-    def put(self, phase: str, done: float, figures: dict[str, float]) -> None:
-        self._calls.append((phase, done, figures))
+    def put(self, call: Call) -> None:
+        self._calls.append(call)
 
-    def take(self) -> list[tuple[str, float, dict[str, float]]]:
-        """All reports since the last call."""
+    def take(self) -> list[Call]:
+        """All calls since the last one."""
         calls = list(self._calls)
         self._calls.clear()
         return calls
@@ -44,28 +47,38 @@ class ReportQueue:
 
 @dataclass(frozen=True)
 class RemoteReport:
-    """A Progress for workers anywhere in the cluster."""
+    """A Progress, and a Say, for workers anywhere in the cluster."""
 
     queue: Any
     """The actor's handle."""
 
     def __call__(self, phase: str, done: float, figures: Mapping[str, float] = NO_FIGURES, /) -> None:
+        self._send((phase, done, dict(figures)), wait=done >= 1)
+
+    def say(self, line: str) -> None:
+        self._send(line, wait=True)
+
+    def _send(self, call: Call, *, wait: bool) -> None:
         with suppress(PendingCallsLimitExceeded):
-            sent = self.queue.put.remote(phase, done, dict(figures))
-            if done >= 1:
+            sent = self.queue.put.remote(call)
+            if wait:
                 ray.wait([sent], timeout=LAST_REPORT_S)
 
 
 @contextmanager
-def reported_to(report: Progress) -> Iterator[RemoteReport]:
-    """Passes the reports of the workers on to `report` until the block ends."""
+def reported_to(report: Progress, say: Say) -> Iterator[RemoteReport]:
+    """Passes what the workers report and say on to `report` and `say` until the block ends."""
     actor: Any = ray.remote(ReportQueue)
     queue, ended = actor.options(num_cpus=0, max_pending_calls=MOST_WAITING).remote(), threading.Event()
 
     def read() -> None:
         with suppress(RayError):
-            for call in ray.get(queue.take.remote(), timeout=READ_TIMEOUT_S):
-                report(*call)
+            calls: list[Call] = ray.get(queue.take.remote(), timeout=READ_TIMEOUT_S)
+            for call in calls:
+                if isinstance(call, str):
+                    say(call)
+                else:
+                    report(*call)
 
     def poll() -> None:
         while not ended.wait(POLL_S):

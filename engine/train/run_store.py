@@ -1,8 +1,8 @@
 """The phases of a training in files, so that it resumes after a failure.
 
 Input: a storage whose name is a hash of all that decides what the phases compute, and the phases of the plan. Output: their
-results, computed once by all workers together and found by every later start. A phase that is there is whole; changed data,
-another config or another number of workers never find it. Knows neither Ray nor what a phase computes.
+results, computed once by all workers together and found by every later start. A phase that is not as it was saved is said and computed
+again; changed data, another config or another number of workers never find it. Knows neither Ray nor what a phase computes.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from engine.artifact import FORMAT_VERSION as ARTIFACT_VERSION
 from engine.config import Config
 from engine.train.checkpoints import Checkpoints
 from engine.train.phase_store import Compute, PhaseFiles
-from engine.train.storage import Storage, storage_at
+from engine.train.storage import Say, Storage, is_whole, say_nothing, storage_at
 from features.progress import Progress, silent
 from stages import parallel
 
 T = TypeVar("T")
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 """Of the phases' files, and of what the phases compute: raise it when either changes, and no older run is resumed."""
 NAME_LENGTH = 16
 
@@ -43,14 +43,15 @@ class RunStore:
     """A `PhaseStore` over a storage that all workers see."""
 
     storage: Storage
+    say: Say = say_nothing
     prefix: str = ""
 
     def once(self, phase: str, compute: Compute[T], files: PhaseFiles[T], report: Progress = silent) -> T:
         name = self.prefix + phase
-        if all_agree(self.storage.has(name)):
+        if self._found(name):
             report(phase, 1.0, {})
         else:
-            checkpoints = Checkpoints(self.storage, name)
+            checkpoints = Checkpoints(self.storage, name, self.say)
             result = compute(checkpoints)
             if parallel.worker_rank() == 0:
                 self._save(name, result, files)
@@ -60,18 +61,53 @@ class RunStore:
 
     def mine(self, phase: str, compute: Callable[[], T], files: PhaseFiles[T], report: Progress = silent) -> Callable[[], T]:
         name = f"{self.prefix}{phase}/{parallel.worker_rank()}"
-        if self.storage.has(name):
+        if is_whole(self.storage, name, self.say):
             report(phase, 1.0, {})
         else:
             self._save(name, compute(), files)
         return lambda: files.open(partial(self.storage.path, name))
 
     def under(self, prefix: str) -> RunStore:
-        return RunStore(self.storage, f"{self.prefix}{prefix}/")
+        return RunStore(self.storage, self.say, f"{self.prefix}{prefix}/")
+
+    def _found(self, name: str) -> bool:
+        """On every worker, and whole: worker 0 compares the sums for all, who compare what they then read themselves."""
+        here = is_whole(self.storage, name, self.say) if parallel.worker_rank() == 0 else self.storage.has(name)
+        return all_agree(here)
 
     def _save(self, name: str, result: T, files: PhaseFiles[T]) -> None:
         with self.storage.keep(name) as folder:
             files.save(result, folder)
+
+
+class UnfinishedError(Exception):
+    """A phase of a training is not there, or not whole any more."""
+
+
+@dataclass(frozen=True)
+class FinishedPhases:
+    """The `PhaseStore` of a training that was carried out elsewhere: computes nothing, and compares the sums of what is read.
+
+    A phase that is not whole is said and removed, and whoever reads it gets an UnfinishedError.
+    """
+
+    storage: Storage
+    say: Say = say_nothing
+    prefix: str = ""
+
+    def once(self, phase: str, compute: Compute[T], files: PhaseFiles[T], report: Progress = silent) -> T:
+        return files.open(partial(self._folder, self.prefix + phase))
+
+    def mine(self, phase: str, compute: Callable[[], T], files: PhaseFiles[T], report: Progress = silent) -> Callable[[], T]:
+        return partial(files.open, partial(self._folder, f"{self.prefix}{phase}/{parallel.worker_rank()}"))
+
+    def under(self, prefix: str) -> FinishedPhases:
+        return FinishedPhases(self.storage, self.say, f"{self.prefix}{prefix}/")
+
+    def _folder(self, name: str) -> Path:
+        if not is_whole(self.storage, name, self.say):
+            raise UnfinishedError(name)
+        return self.storage.path(name)
 
 
 def all_agree(fact: bool) -> bool:

@@ -1,8 +1,9 @@
 """Where a training keeps its finished phases: in a folder that every worker sees, or behind a URI.
 
-Input: folders to be kept, by name. Output: the same folders, whole, to any process that asks. A folder on a filesystem is
-finished by a rename. An object store has none: there the files are written first, under a name never used before, then a
-small object that lists them; without it nothing is there. Knows neither Ray nor what a phase is.
+Input: folders to be kept, by name. Output: the same folders, whole, to any process that asks. A folder is sealed with the sha256
+of its files, and every process that reads it compares them once: what lost a bit, a file or its power is a DamagedError, never
+read. A folder on a filesystem is finished by a rename. An object store has none: there the files are written first, under a name
+never used before, then a small object that names it; without it nothing is there. Knows neither Ray nor what a phase is.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ import re
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 from uuid import uuid4
 
 import pyarrow
@@ -28,16 +29,29 @@ from pyarrow import fs
 
 from features.atomic import os_errors, replaced_whole
 from features.domain import SegueError
+from features.sealed import SEAL, broken_seal, json_object, seal
 
+Say: TypeAlias = Callable[[str], None]
+"""Called with a line that a person should read."""
 URI = re.compile(r"[a-z][a-z0-9+.-]*://")
 COMPLETE, BEGUN = "complete.json", "begun"
 """What finishes a folder behind a URI; what stands in a storage from the first moment."""
+VERSION = re.compile("[0-9a-f]{32}")
+"""The name, never used before, under which the files of a folder behind a URI are."""
 LOCK = "lock"
 CHUNK = 64 << 20
 """Bytes copied at once."""
 GOOGLE_RETRY_S = 60
 """How long Google's client asks again for what it cannot reach; by itself a quarter of an hour."""
 ADVICE = "Check that the address is right, and that this machine may read and write there"
+
+
+class DamagedError(SegueError):
+    """A finished folder that is not as it was kept; no full stop at its end."""
+
+
+def say_nothing(_: str) -> None:
+    """A Say that nobody hears."""
 
 
 class Storage(Protocol):
@@ -51,7 +65,8 @@ class Storage(Protocol):
         `durable` may be cut short where a machine loses its power."""
 
     def path(self, name: str) -> Path:
-        """Where this process reads the finished folder, until `close`."""
+        """Where this process reads the finished folder, until `close`. Its sums are compared when this process asks first, about
+        1 s per GB and core; a DamagedError where they differ."""
 
     def drop(self, name: str) -> None:
         """The folder is not there any more, if it was."""
@@ -65,8 +80,11 @@ class Storage(Protocol):
     def locked(self) -> AbstractContextManager[None]:
         """Makes the storage, so that it is known to be writable; keeps others out as far as its kind can."""
 
+    def holds_work(self) -> bool:
+        """Whether any folder was finished, from which a training could resume."""
+
     def others(self) -> Mapping[str, int]:
-        """The storages beside this one, with their bytes: of other trainings, under way or left."""
+        """The storages beside this one that hold anything, with their bytes: of other trainings, under way or left."""
 
     def close(self) -> None:
         """Removes what this process copied for itself."""
@@ -82,28 +100,59 @@ def storage_at(place: Path | str, name: str) -> Storage:
     return Local(Path(place).absolute() / name)
 
 
+def is_whole(storage: Storage, name: str, say: Say) -> bool:
+    """Whether the folder is there as it was kept. One that is not is said and removed, as if it had never been finished."""
+    if not storage.has(name):
+        return False
+    try:
+        storage.path(name)
+    except DamagedError as damage:
+        say(f"{damage}. It is removed, and what it held is computed again")
+        storage.drop(name)
+        return False
+    return True
+
+
 @dataclass(frozen=True)
 class Local:
-    """A folder: a phase is read where it was written."""
+    """A folder: a phase is read where it was written. Travels to other processes as its path, and each compares the sums itself."""
 
     folder: Path
     """Absolute; on a cluster a path that every worker and the driver see."""
 
-    def has(self, name: str) -> bool:
-        return self.path(name).is_dir()
+    def __reduce__(self) -> tuple[type[Local], tuple[Path]]:
+        return Local, (self.folder,)
 
-    def keep(self, name: str, *, durable: bool = True) -> AbstractContextManager[Path]:
-        return replaced_whole(self.path(name), durable=durable)
+    @cached_property
+    def _compared(self) -> set[str]:
+        """The folders whose sums this process compared."""
+        return set()
+
+    def has(self, name: str) -> bool:
+        return (self.folder / name).is_dir()
+
+    @contextmanager
+    def keep(self, name: str, *, durable: bool = True) -> Iterator[Path]:
+        sealed_name = _sealed_name(self.folder.name, name)
+        self._compared.discard(name)
+        with replaced_whole(self.folder / name, durable=durable) as folder:
+            yield folder
+            seal(folder, sealed_name)
 
     def path(self, name: str) -> Path:
-        return self.folder / name
+        folder = self.folder / name
+        if name not in self._compared:
+            _require_as_kept(folder, _sealed_name(self.folder.name, name), str(folder))
+            self._compared.add(name)
+        return folder
 
     def drop(self, name: str) -> None:
         """By a rename, for half a folder is none."""
         if not self.has(name):
             return
+        self._compared.discard(name)
         gone = Path(tempfile.mkdtemp(prefix=".", dir=self.folder))
-        self.path(name).rename(gone / "old")
+        (self.folder / name).rename(gone / "old")
         shutil.rmtree(gone)
 
     def address(self, name: str) -> str:
@@ -124,9 +173,13 @@ class Local:
                 raise SegueError(f"{self.folder}: expected no other training of this data and config, found {found}") from error
             yield
 
+    def holds_work(self) -> bool:
+        return any(self.folder.rglob(SEAL))
+
     def others(self) -> Mapping[str, int]:
         beside = (lock.parent for lock in sorted(self.folder.parent.glob(f"*/{LOCK}")))
-        return {str(folder): _bytes_in(folder) for folder in beside if _alike(folder.name, self.folder.name)}
+        sizes = {str(folder): _bytes_in(folder) for folder in beside if _alike(folder.name, self.folder.name)}
+        return {folder: size for folder, size in sizes.items() if size}  # of some there is but the lock, which is empty
 
     def close(self) -> None:
         """Nothing was copied."""
@@ -171,16 +224,19 @@ class Remote:
         return Path(tempfile.mkdtemp(prefix="segue-train-"))
 
     def has(self, name: str) -> bool:
-        return self._complete(name) is not None
+        files, root = self._place
+        with _errors_at(self.address(name)):
+            return bool(files.get_file_info(f"{root}/{name}/{COMPLETE}").type == fs.FileType.File)
 
     @contextmanager
     def keep(self, name: str, *, durable: bool = True) -> Iterator[Path]:
-        version = uuid4().hex
+        sealed_name, version = self._sealed_name(name), uuid4().hex
         made = self._copies / version
         made.mkdir()
         try:
             with os_errors(made):
                 yield made
+                seal(made, sealed_name)
             self._upload(made, name, version)
         except BaseException:
             shutil.rmtree(made, ignore_errors=True)
@@ -195,7 +251,7 @@ class Remote:
                 # Arrow's own threads can lock up in an upload to S3.
                 fs.copy_files(str(made), f"{root}/{name}/{version}", destination_filesystem=files, chunk_size=CHUNK, use_threads=False)
                 with files.open_output_stream(f"{root}/{name}/{COMPLETE}") as marker:
-                    marker.write(json.dumps({"version": version, "files": _sizes(made)}).encode())
+                    marker.write(json.dumps({"version": version}).encode())
             except BaseException:
                 with suppress(OSError, pyarrow.ArrowException):
                     files.delete_dir(f"{root}/{name}/{version}")
@@ -205,34 +261,40 @@ class Remote:
                     files.delete_dir(entry.path)
 
     def path(self, name: str) -> Path:
-        complete = self._complete(name)
-        if complete is None:
+        if not self.has(name):
             raise FileNotFoundError(errno.ENOENT, f"expected the finished {name}, found none. Train again", without_secrets(self.uri))
-        copy: Path = self._copies / complete["version"]
+        version = self._version(name)
+        copy = self._copies / version
         if not copy.is_dir():
-            self._fetch(name, complete, copy)
+            self._fetch(name, version, copy)
         return copy
 
-    def _fetch(self, name: str, complete: dict[str, Any], copy: Path) -> None:
+    def _fetch(self, name: str, version: str, copy: Path) -> None:
         files, root = self._place
+        shown = without_secrets(self.address(name))
         with tempfile.TemporaryDirectory(dir=self._copies) as workplace, _errors_at(self.address(name)):
             made = Path(workplace) / "new"
             made.mkdir()
-            fs.copy_files(f"{root}/{name}/{complete['version']}", str(made), source_filesystem=files, chunk_size=CHUNK)
-            found = _sizes(made)
-            if found != complete["files"]:
-                raise OSError(f"expected files of the sizes {complete['files']}, found {found}")
+            if files.get_file_info(f"{root}/{name}/{version}").type == fs.FileType.Directory:
+                fs.copy_files(f"{root}/{name}/{version}", str(made), source_filesystem=files, chunk_size=CHUNK)
+            _require_as_kept(made, self._sealed_name(name), shown)
             made.rename(copy)
 
-    def _complete(self, name: str) -> dict[str, Any] | None:
+    def _version(self, name: str) -> str:
         files, root = self._place
-        with _errors_at(self.address(name)):
-            marker = f"{root}/{name}/{COMPLETE}"
-            if files.get_file_info(marker).type != fs.FileType.File:
-                return None
-            with files.open_input_stream(marker) as stream:
-                said: dict[str, Any] = json.loads(stream.read())
-            return said
+        with _errors_at(self.address(name)), files.open_input_stream(f"{root}/{name}/{COMPLETE}") as stream:
+            raw = stream.read()
+        try:
+            version = json_object(raw).get("version")
+        except ValueError as error:
+            version = error
+        if not isinstance(version, str) or not VERSION.fullmatch(version):
+            shown = without_secrets(self.address(name))
+            raise DamagedError(f"{shown}/{COMPLETE}: expected the name of the newest files, found {version!r}")
+        return version
+
+    def _sealed_name(self, name: str) -> str:
+        return _sealed_name(self._place[1].rpartition("/")[2], name)
 
     def drop(self, name: str) -> None:
         """First what finishes it, for half a folder is none."""
@@ -261,12 +323,19 @@ class Remote:
                 stream.write(socket.gethostname().encode())
         yield
 
+    def holds_work(self) -> bool:
+        files, root = self._place
+        with _errors_at(self.uri):
+            return any(info.base_name == COMPLETE for info in files.get_file_info(fs.FileSelector(root, recursive=True)))
+
     def others(self) -> Mapping[str, int]:
         files, root = self._place
         with _errors_at(self.uri):
             beside = files.get_file_info(fs.FileSelector(root.rpartition("/")[0]))
             alike = [entry.path for entry in beside if _alike(entry.base_name, root.rpartition("/")[2])]
-            return {path: sum(info.size or 0 for info in files.get_file_info(fs.FileSelector(path, recursive=True))) for path in alike}
+            entries = {path: files.get_file_info(fs.FileSelector(path, recursive=True)) for path in alike}
+        sizes = {path: sum(info.size or 0 for info in of_path if info.base_name != BEGUN) for path, of_path in entries.items()}
+        return {path: size for path, size in sizes.items() if size}
 
     def close(self) -> None:
         """What is asked for later is copied again."""
@@ -312,8 +381,17 @@ def _bytes_in(folder: Path) -> int:
     return total
 
 
-def _sizes(folder: Path) -> dict[str, int]:
-    return {file.relative_to(folder).as_posix(): file.stat().st_size for file in sorted(folder.rglob("*")) if file.is_file()}
+def _sealed_name(storage: str, name: str) -> str:
+    """Of a folder of one training: another's, or another of the same training, is not this one. SegueError for a name that leads out
+    of the storage."""
+    if not {"", ".", ".."}.isdisjoint(name.split("/")):
+        raise SegueError(f"phase: expected a name inside the storage, found {name!r}. Give the source another name")
+    return f"{storage}/{name}"
+
+
+def _require_as_kept(folder: Path, sealed_name: str, shown: str) -> None:
+    if differs := broken_seal(folder, sealed_name):
+        raise DamagedError(f"{shown}: {differs}")
 
 
 @contextmanager

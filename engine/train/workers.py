@@ -41,6 +41,7 @@ def run_worker(settings: dict[str, TrainingJob]) -> None:
     job = settings["job"]
     with closing(job.storage):
         job.carry_out(join_lightgbm)
+        job.say_finished()
 
 
 def join_lightgbm() -> dict[str, Any] | None:

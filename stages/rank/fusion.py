@@ -1,4 +1,4 @@
-"""Weighted rank fusion: the baseline the ranker has to beat, and the answer when there is no ranker.
+"""Weighted rank fusion: the baseline of the ranker, and the result when there is no ranker.
 
 Input: Candidates. Output: for each, sum over the sources that proposed it of weight / (60 + rank)
 (reciprocal rank fusion, Cormack, Clarke and Buettcher 2009, with a weight per source). Knows no feature.
@@ -6,14 +6,22 @@ Input: Candidates. Output: for each, sum over the sources that proposed it of we
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from pydantic import ConfigDict, Field, RootModel
 
-from features.domain import Candidates, Floats, Ints
+from features.arrays import LARGEST
+from features.domain import Candidates, Floats, Ints, SegueError
 from features.jit import compiled
+from features.reading import RETRAIN
+from features.validation import read_json
 
+FILE = "fusion.json"
 DAMPING = 60.0
 """k of the paper: how little a source's first ranks differ."""
 
@@ -28,6 +36,22 @@ class Fusion:
         total = np.zeros(len(candidates.tracks), np.float32)
         _add(candidates.ranks, np.array([self.weights.get(source, 1.0) for source in candidates.sources], np.float32), total)
         return total
+
+    def save(self, folder: Path) -> None:
+        (folder / FILE).write_text(json.dumps(dict(self.weights), indent=1), encoding="utf-8")
+
+    @classmethod
+    def open(cls, folder: Path, sources: Iterable[str]) -> Fusion:
+        """What `save` wrote; SegueError where it is not a number for each of `sources` and for no other."""
+        weights = read_json(folder / FILE, _Weights, "a weight for each source").root
+        if set(weights) != (names := set(sources)):
+            found = ", ".join(weights) or "none"
+            raise SegueError(f"{folder / FILE}: expected weights of the sources {', '.join(sorted(names))}, found {found}. {RETRAIN}")
+        return cls(weights)
+
+
+class _Weights(RootModel[dict[str, Annotated[float, Field(ge=-LARGEST, le=LARGEST)]]]):
+    model_config = ConfigDict(strict=True)
 
 
 @compiled

@@ -2,8 +2,8 @@
 
 Input: examples in groups, one group per query. Output: a ranker that scores pair features. Burges, "From RankNet to
 LambdaRank to LambdaMART" (2010); Ke et al., "LightGBM" (2017). Every worker holds whole queries; the parameters that
-join the workers come from outside. The trees grow some at a time, each time from the scores of those there are, so that an
-interrupted run goes on from their text. LightGBM itself, large to import, is asked to learn and to explain, never to score.
+join the workers come from outside. Trees are trained in rounds, each starting from the scores of the trees so far, so that an
+interrupted run resumes from their text. LightGBM, a large import, is used to train and to explain, never to score.
 Knows no retriever and no Ray.
 """
 
@@ -21,8 +21,9 @@ from pydantic import Field
 
 from features.domain import Floats, SegueError
 from features.progress import Progress, silent
+from features.reading import reading
 from stages.rank.examples import Examples
-from stages.rank.trees import Trees, line
+from stages.rank.trees import MOST_LEAVES, Trees, line, split_gains
 from stages.resume import NO_CHECKPOINTS, Checkpoint, CheckpointStore
 from stages.settings import Settings
 
@@ -46,7 +47,7 @@ class LambdaMartRecipe(Settings):
 
     num_iterations: int = Field(500, ge=1)
     """One tree each."""
-    num_leaves: int = Field(31, ge=2)
+    num_leaves: int = Field(31, ge=2, le=MOST_LEAVES)
     """Leaves of a tree, at most."""
     learning_rate: float = Field(0.04, gt=0)
     """How much each tree counts."""
@@ -183,7 +184,7 @@ class LambdaMart:
 
     def importance(self) -> dict[str, float]:
         """Each feature's share of the gain over all trees, largest first."""
-        gain = self.booster.feature_importance("gain")
+        gain = split_gains(self.text)
         total = max(float(gain.sum()), 1e-12)
         return {self.names[i]: float(gain[i]) / total for i in np.argsort(-gain, kind="stable")}
 
@@ -194,20 +195,18 @@ class LambdaMart:
 
     def save(self, folder: Path) -> dict[str, Any]:
         (folder / FILE).write_text(self.text, encoding="utf-8")
-        return {"kind": "lambdamart", "trees": self.booster.num_trees(), "features": len(self.names)}
+        return {"kind": "lambdamart", "trees": self.trees.num_trees, "features": len(self.names)}
 
     @classmethod
     def open(cls, folder: Path, names: Sequence[str], threads: int = 1) -> LambdaMart:
         """`names`: the columns that will be computed; other ones than it was trained on are an error."""
-        try:
+        with reading(folder / FILE, "a LightGBM model in text form", "Train again"):
             text = (folder / FILE).read_text(encoding="utf-8")
             if not text.rstrip().endswith(LAST_LINE):
                 raise ValueError(f"{len(text)} characters that do not end in {LAST_LINE}")
             opened = cls(text, threads)
-            if opened.trees.num_features != len(opened.names):
+            if opened.trees.num_features != len(opened.names):  # all of it is read here, before LightGBM may be asked
                 raise ValueError(f"{len(opened.names)} names for {opened.trees.num_features} features")
-        except (OSError, ValueError) as error:
-            raise SegueError(f"{folder / FILE}: expected a LightGBM model in text form, found {error}. Train again") from error
         if opened.names != tuple(names):
             raise SegueError(f"{folder / FILE}: expected the features {', '.join(names)}, found {', '.join(opened.names)}. Train again")
         return opened

@@ -1,4 +1,4 @@
-"""The trees of a LightGBM model, as bits: no row walks down a tree, every split strikes out the leaves it rules out.
+"""Scores the trees of a LightGBM model with bit masks (QuickScorer) instead of walking down each tree.
 
 Input: the text of a model, and rows of features. Output: the sum of the leaves each row falls into, decided exactly as
 LightGBM decides. After QuickScorer (Lucchese et al. 2015): a row's leaves of a tree are the bits of a word, every split
@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from numba.cpython.unsafe.numbers import trailing_zeros
 
+from features.arrays import LARGEST
 from features.domain import Floats, Ints, SegueError
 from features.jit import compiled
 
@@ -27,11 +28,14 @@ Flags = npt.NDArray[np.bool_]
 WORD = 32
 """Leaves in a word; a tree of more is several words, of which at most one keeps a bit."""
 BLOCK = 256
-"""Rows asked at once: their columns stay in a core's own cache."""
+"""Rows scored at once: their columns fit into the cache of a core."""
 ZERO = np.float32(1e-35)
 """What LightGBM takes for zero, on both sides of it."""
 DEFAULT_LEFT, ZERO_IS_MISSING, NAN_IS_MISSING = 2, 4, 8
 """Bits of LightGBM's decision_type."""
+LARGEST_DECISION = NAN_IS_MISSING | DEFAULT_LEFT
+MOST_LEAVES = 1_024
+"""Of a tree: bounds how deep it is, and so how long a score and an explanation take."""
 REFUSED = {
     "a categorical split": r"^num_cat=(?!0$)",
     "a linear model in a leaf": r"^is_linear=(?!0$)",
@@ -46,6 +50,7 @@ class Trees:
     """All trees, their splits one after the other. A column is a feature with one way to treat what is missing."""
 
     num_features: int
+    num_trees: int
     features: Ints
     """(num_columns,) the feature each column is of."""
     instead: Floats
@@ -66,21 +71,16 @@ class Trees:
 
     @classmethod
     def of(cls, text: str) -> Trees:
-        """`text` as LightGBM writes it; ValueError where it is not whole."""
-        for what, said in REFUSED.items():
-            if re.search(said, text, re.MULTILINE):
-                raise SegueError(f"ranker: expected trees with a number at every split and leaf, found {what}. Train again")
-        head, *bodies = text.partition("\nend of trees")[0].split("\nTree=")
-        if len(bodies) != len(line(head, "tree_sizes").split()):
-            raise ValueError(f"{len(bodies)} trees where {len(line(head, 'tree_sizes').split())} are announced")
-        num_features = int(line(head, "max_feature_idx")) + 1
-        words = [word for body in bodies for word in _Tree.of(body, num_features).words()]
+        """`text` as LightGBM writes it; ValueError where it is not whole, or not a model that its loops come to an end in."""
+        num_features, trees = _parsed(text)
+        words = [word for tree in trees for word in tree.words()]
         splits = np.concatenate([np.empty(0, SPLIT), *(word.splits for word in words)])
         kinds, columns = np.unique(np.stack([splits["feature"], splits["decision"]], axis=1), axis=0, return_inverse=True)
         features, decisions = kinds[:, 0], kinds[:, 1]
         side = np.where(decisions & DEFAULT_LEFT, -np.inf, np.nan)
         return cls(
             num_features,
+            len(trees),
             features.astype(np.int32),
             np.where(decisions & (ZERO_IS_MISSING | NAN_IS_MISSING), side, 0).astype(np.float32),
             (decisions & ZERO_IS_MISSING) > 0,
@@ -89,7 +89,7 @@ class Trees:
             _rounded_down(splits["threshold"]),
             splits["left"].copy(),
             splits["right"].copy(),
-            np.stack([word.values for word in words]) if words else np.empty((0, WORD + 1)),
+            np.stack([word.values for word in words]),
         )
 
     def score(self, features: Floats) -> Floats:
@@ -129,6 +129,7 @@ class _Tree:
     """One tree as LightGBM writes it; a negative child is the leaf ~child."""
 
     features: Ints
+    gains: Floats
     thresholds: Doubles
     decisions: Ints
     left: Ints
@@ -137,22 +138,27 @@ class _Tree:
 
     @classmethod
     def of(cls, body: str, num_features: int) -> _Tree:
-        splits = [_numbers(body, name) for name in ("split_feature", "threshold", "decision_type", "left_child", "right_child")]
-        features, decisions, left, right = (splits[i].astype(np.int32) for i in (0, 2, 3, 4))
-        tree = cls(features, splits[1], decisions, left, right, _numbers(body, "leaf_value"))
-        tree._require_sound(num_features)
+        """Every split but the first and every leaf is the child of one split before it; else ValueError."""
+        leaves = int(_numbers(body, "num_leaves", 1, 1, MOST_LEAVES, whole=True)[0])
+        splits = leaves - 1
+        for name, (count, low) in {"leaf_count": (leaves, 0), "internal_count": (splits, 0), "internal_value": (splits, -LARGEST)}.items():
+            _numbers(body, name, count, low, LARGEST)  # nothing of ours reads them
+        tree = cls(
+            _numbers(body, "split_feature", splits, 0, num_features - 1, whole=True).astype(np.int32),
+            _numbers(body, "split_gain", splits, -np.inf, np.inf).astype(np.float32),
+            _numbers(body, "threshold", splits, -np.inf, np.inf),
+            _numbers(body, "decision_type", splits, 0, LARGEST_DECISION, whole=True).astype(np.int32),
+            _numbers(body, "left_child", splits, -leaves, splits - 1, whole=True).astype(np.int32),
+            _numbers(body, "right_child", splits, -leaves, splits - 1, whole=True).astype(np.int32),
+            _numbers(body, "leaf_value", leaves, -LARGEST, LARGEST),
+        )
+        later = all(((side > np.arange(splits)) | (side < 0)).all() for side in (tree.left, tree.right))
+        children = np.sort(np.concatenate([tree.left, tree.right]))
+        if not later or not np.array_equal(children, [*range(-leaves, 0), *range(1, splits)] if splits else []):
+            raise ValueError(f"a tree of {leaves} leaves and {splits} splits that do not belong together")
+        if (tree.decisions % 2).any():
+            raise ValueError("a split by categories among splits by numbers")
         return tree
-
-    def _require_sound(self, num_features: int) -> None:
-        """Every split but the first and every leaf is the child of one split before it."""
-        leaves, here = len(self.values), np.arange(len(self.left))
-        children = np.sort(np.concatenate([self.left, self.right]))
-        later = all(((side > here) | (side < 0)).all() for side in (self.left, self.right))
-        known = (self.features >= 0) & (self.features < num_features)
-        if not later or not np.array_equal(children, [*range(-leaves, 0), *range(1, leaves - 1)] if leaves > 1 else []):
-            raise ValueError(f"a tree of {leaves} leaves and {len(here)} splits that do not belong together")
-        if not known.all() or not len(self.features) == len(self.decisions) == len(self.thresholds) == len(here):
-            raise ValueError(f"splits of other features than the {num_features} there are")
 
     def words(self) -> Iterator[_Word]:
         """Its leaves from left to right, a word at a time, with the splits above them."""
@@ -199,8 +205,38 @@ def line(text: str, name: str) -> str:
     return found[1]
 
 
-def _numbers(text: str, name: str) -> Doubles:
-    return np.array(line(text, name).split(), np.float64)
+def split_gains(text: str) -> Doubles:
+    """(num_features,) what each feature's splits gained together, as LightGBM counts it."""
+    num_features, trees = _parsed(text)
+    gains = np.zeros(num_features)
+    for tree in trees:
+        np.add.at(gains, tree.features, np.maximum(tree.gains, 0))
+    return gains
+
+
+def _parsed(text: str) -> tuple[int, list[_Tree]]:
+    """The number of features, and the trees, at least one; ValueError where any part of them does not fit another."""
+    for what, said in REFUSED.items():
+        if re.search(said, text, re.MULTILINE):
+            raise SegueError(f"ranker: expected trees with a number at every split and leaf, found {what}. Train again")
+    head, *bodies = text.partition("\nend of trees")[0].split("\nTree=")
+    sizes, found = line(head, "tree_sizes").split(), [str(len(f"Tree={body}\n".encode())) for body in bodies]
+    if sizes != found or not sizes:
+        raise ValueError(f"{len(found)} trees of other sizes than the {len(sizes)} that are announced")
+    num_features, described = len(line(head, "feature_names").split()), len(line(head, "feature_infos").split())
+    if not line(head, "max_feature_idx") == str(num_features - 1) == str(described - 1):
+        raise ValueError(f"{num_features} names of features, {described} descriptions and a last one of {line(head, 'max_feature_idx')}")
+    return num_features, [_Tree.of(body, num_features) for body in bodies]
+
+
+def _numbers(text: str, name: str, count: int, low: float, high: float, whole: bool = False) -> Doubles:
+    """(count,) what stands after `name=`; ValueError where it is another number of numbers, or one is not from `low` to `high`."""
+    numbers = np.array(line(text, name).split(), np.float64)
+    if len(numbers) != count:
+        raise ValueError(f"{len(numbers)} numbers of {name} where there should be {count}")
+    if not ((numbers >= low) & (numbers <= high)).all() or (whole and (numbers % 1).any()):
+        raise ValueError(f"a {name} that is not {'a whole number ' if whole else ''}from {low:g} to {high:g}")
+    return numbers
 
 
 def _bits(start: Ints, stop: Ints) -> Words:

@@ -1,6 +1,6 @@
-"""The loops behind exact search and the choice of the best n.
+"""Compiled kernels of exact search and top-k selection.
 
-They stand in one file because they call each other, see `features.jit`: a batch of queries goes through exact search in
+They are in one file because they call each other, see `features.jit`: a batch of queries goes through exact search in
 one call, from query vectors to rows of the answer, while other threads run. Input: plain arrays, of which `exact` and
 `topk`, their callers, say what they are. Knows neither playlists nor models.
 """

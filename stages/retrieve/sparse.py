@@ -1,7 +1,7 @@
 """Sparse matrices: the largest entries, rows of length 1, and their files.
 
 Input: scipy CSR matrices of float32. Output: the same, smaller or scaled, or plain arrays on disk that every process on a machine
-shares. Knows not what rows and columns are.
+shares. Does not know what rows and columns are.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse as sp
 
+from features.arrays import MOST_ROWS, ArraySpec, floats, form, indices
 from features.domain import Ints, SegueError
-from features.npy import load_array, save_array
+from features.npy import load_array, load_ragged, save_array
 from features.ragged import offsets_of
+from features.reading import RETRAIN
 from stages.retrieve import topk
 from stages.retrieve.sparse_sums import rows_of
 
@@ -65,14 +67,13 @@ def save_sparse(folder: Path, name: str, matrix: sp.csr_matrix) -> None:
     save_array(folder / f"{name}.shape.npy", np.array(matrix.shape, np.int64))
 
 
-def open_sparse(folder: Path, name: str, num_columns: int) -> sp.csr_matrix:
-    """What `save_sparse` wrote, mapped read-only; SegueError where it has another number of columns than `num_columns`."""
+def open_sparse(folder: Path, name: str, shape: tuple[int | None, int]) -> sp.csr_matrix:
+    """What `save_sparse` wrote, mapped read-only; SegueError where it has another shape than `shape`, where None stands for any
+    number of rows, or a number below 0, with which sums of rows would be wrong."""
     path = folder / f"{name}.shape.npy"
-    rows, columns = load_array(path, dtype=np.int64, shape=(2,)).tolist()
-    if columns != num_columns:
-        raise SegueError(f"{path}: expected {num_columns} columns, found {columns}. Train again")
-    indptr = load_array(folder / f"{name}.indptr.npy", dtype=PARTS["indptr"], shape=(rows + 1,), mmap=True)
-    data, indices = (
-        load_array(folder / f"{name}.{part}.npy", dtype=PARTS[part], shape=(int(indptr[-1]),), mmap=True) for part in ("data", "indices")
-    )
-    return sp.csr_matrix((data, indices, indptr), shape=(rows, columns), copy=False)
+    rows, columns = load_array(path, ArraySpec(np.int64, (2,), 0, MOST_ROWS)).tolist()
+    if columns != shape[1] or shape[0] not in (None, rows):
+        raise SegueError(f"{path}: expected {form(np.float32, shape)}, found {form(np.float32, (rows, columns))}. {RETRAIN}")
+    held = load_ragged(folder / f"{name}.indices.npy", folder / f"{name}.indptr.npy", indices(None, below=columns), rows, mmap=True)
+    data = load_array(folder / f"{name}.data.npy", floats(len(held.values), low=0), mmap=True)
+    return sp.csr_matrix((data, held.values, held.offsets), shape=(rows, columns), copy=False)

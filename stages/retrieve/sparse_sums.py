@@ -1,7 +1,7 @@
-"""Weighted sums of a sparse matrix's rows: what the seeds, or the playlists like them, say of each track.
+"""Weighted sums of a sparse matrix's rows: the scores of tracks from seeds or from similar playlists.
 
 Input: a sparse matrix of positive numbers, and which of its rows each query adds up. Output: the columns of the largest sums.
-Knows not what rows and columns are.
+Does not know what rows and columns are.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The best n of many scores: never an excluded track, best first, equal scores by track index.
 
 Input: the scores of some tracks. Output: the best of them, or a row of Retrieved. A score is read as the whole number its bits make,
-which has the same order: the best begin at one of 2^22 levels, and only those from there on are sorted. The loops that do
-so are in `loops`. Knows no model.
+which has the same order: the best begin at one of 2^22 levels, and only those from there on are sorted. The compiled
+loops are in `search_kernels`. Knows no model.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The union of what the sources propose, with provenance.
+"""The union of the candidates of all sources, with provenance.
 
-Input: one Retrieved per source. Output: Candidates, each track once per query, remembering which sources proposed it,
-at which rank and with which score. Knows no source.
+Input: one Retrieved per source. Output: Candidates: each track once per query, with its rank and score from each source that
+proposed it. Knows no source.
 """
 
 from __future__ import annotations

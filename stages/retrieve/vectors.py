@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from features.arrays import floats
 from features.domain import Floats, Ints, Queries, Retrieved, counted
 from features.npy import load_array, save_array
 from stages.retrieve.index.protocol import Index
@@ -72,4 +73,4 @@ def save_vectors(folder: Path, vectors: Floats) -> None:
 
 def open_vectors(folder: Path, shape: tuple[int, int | None]) -> Floats:
     """(num_tracks, dim) mapped read-only; SegueError for another shape than `shape`, where None stands for any size."""
-    return load_array(folder / FILE, dtype=np.float32, shape=shape, mmap=True)
+    return load_array(folder / FILE, floats(*shape), mmap=True)

@@ -358,6 +358,6 @@ def test_a_config_of_another_program_version_is_refused(path: Path) -> None:
 
 def test_playlists_are_opened_as_they_were_saved(made: Training, tmp_path: Path) -> None:
     KnownPlaylists.of(made.dataset).save(tmp_path)
-    opened = KnownPlaylists.open(tmp_path)
+    opened = KnownPlaylists.open(tmp_path, made.board.num_tracks)
     np.testing.assert_array_equal(opened.tracks.values, made.board.held.tracks)
     assert (opened.ids[:2], opened.titles) == (("p0", "p1"), made.board.held.titles)

@@ -28,7 +28,7 @@ CONFIG = Config(
     ranker=LambdaMartRecipe(num_iterations=20, checkpoint_every=8),
 )
 DIVERGES = CONFIG.model_copy(
-    update={"sources": SOURCES.model_copy(update={"autoencoder": AutoencoderRecipe(dim=16, epochs=2, learning_rate=1e30)})}
+    update={"sources": SOURCES.model_copy(update={"autoencoder": AutoencoderRecipe(dim=16, epochs=2, learning_rate=1e15)})}
 )
 DIVERGED = "autoencoder track vectors: expected finite numbers, found .* that are not"
 

@@ -48,6 +48,14 @@ def test_missing_parents_are_made_at_the_end(path: Path) -> None:
     assert (path / "a" / "b").is_dir()
 
 
+def test_files_are_on_the_disk_before_the_name_and_the_name_after_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power cut leaves no name whose files are empty. Folders that were made for it are on the disk too."""
+    path, flushed = tmp_path / "a" / "b", list[tuple[str, bool]]()
+    monkeypatch.setattr(atomic, "flush", lambda place: flushed.append((place.name or place.parent.name, path.exists())))
+    write(path)
+    assert flushed == [("file", False), ("below", False), ("new", False), ("a", True), (tmp_path.name, True)]
+
+
 @pytest.mark.parametrize("before", ["folder", "empty folder", "file", "link"])
 def test_what_had_the_name_is_replaced_and_gone(path: Path, before: str) -> None:
     if before == "folder":

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from features.describe import figures
 from features.domain import SegueError
 from features.ingest import ingest
 from features.manifest import file_facts, fingerprint_of
+from tests.damage import swapped, with_a_bit_flipped
 
 
 @pytest.fixture
@@ -52,9 +55,9 @@ def test_missing_and_foreign_folders_are_named(tmp_path: Path) -> None:
         (lambda manifest: manifest.pop("format_version"), "expected format version 1, found None"),
         (lambda manifest: manifest.pop("num_tracks"), "expected the facts of a dataset, found num_tracks: Field required"),
         (lambda manifest: manifest.update(colour="red"), "expected the facts of a dataset, found colour: Extra inputs"),
-        (lambda manifest: manifest.update(num_tracks=4), "expected 4 tracks, found 3"),
-        (lambda manifest: manifest.update(num_interactions=9), "expected 9 interactions, found 4"),
-        (lambda manifest: manifest.update(num_playlists=1), "expected 1 playlists, found 2"),
+        (lambda manifest: manifest.update(num_tracks=4), r"vocabulary\.parquet: expected 4 rows, found 3"),
+        (lambda manifest: manifest.update(num_interactions=9), "interactions: expected 9 rows, found 4"),
+        (lambda manifest: manifest.update(num_playlists=1), r"playlists\.parquet: expected 1 rows, found 2"),
     ],
 )
 def test_a_manifest_that_does_not_fit_is_refused(dataset: Path, change: Callable[[dict[str, Any]], object], message: str) -> None:
@@ -87,12 +90,158 @@ def test_a_changed_byte_is_found(dataset: Path) -> None:
         Dataset.open(dataset)
 
 
-def test_interactions_with_unknown_tracks_are_refused(dataset: Path) -> None:
-    part = dataset / "interactions" / "part-00000.parquet"
-    pl.read_parquet(part).with_columns(track_index=pl.lit(3, pl.Int32)).write_parquet(part)
-    rewritten(dataset, lambda manifest: manifest["files"]["interactions/part-00000.parquet"].update(size=part.stat().st_size))
-    with pytest.raises(SegueError, match="expected 4 interactions of known tracks, found 0"):
+@pytest.mark.parametrize("name", ["catalog.parquet", "interactions/part-00000.parquet", "playlists.parquet", "vocabulary.parquet"])
+def test_a_flipped_bit_is_found_where_sums_are_compared(dataset: Path, name: str) -> None:
+    with_a_bit_flipped(dataset / name, Random(0))
+    with pytest.raises(SegueError, match=rf"{name}: expected sha256 \w{{64}}, found \w{{64}}: the file was changed"):
         Dataset.open(dataset)
+
+
+def test_a_file_that_is_not_listed_or_not_plain_is_refused(dataset: Path) -> None:
+    (dataset / "notes.txt").write_text("mine")
+    with pytest.raises(SegueError, match=r"expected the files of dataset\.json, plain files all, found 'notes\.txt' besides"):
+        Dataset.open(dataset)
+    (dataset / "notes.txt").unlink()
+    (dataset / "catalog.parquet").rename(dataset.parent / "elsewhere")
+    (dataset / "catalog.parquet").symlink_to(dataset.parent / "elsewhere")
+    with pytest.raises(SegueError, match=r"found 'catalog\.parquet' besides"):
+        Dataset.open(dataset)
+
+
+# --- what another writer might have written, with sums that are right ---
+
+
+def resealed(path: Path, **changes: Any) -> None:
+    """The manifest that fits the files as they are now, but for the `changes`."""
+
+    def fit(manifest: dict[str, Any]) -> None:
+        files = file_facts(path)
+        ids = pl.read_parquet(path / "vocabulary.parquet")["track_id"]
+        manifest["files"] = {name: facts.model_dump() for name, facts in files.items()}
+        manifest["fingerprint"] = fingerprint_of(files)
+        manifest["vocabulary_hash"] = hashlib.sha256("".join(f"{one}\n" for one in ids).encode()).hexdigest()
+        manifest.update(changes)
+
+    rewritten(path, fit)
+
+
+def put(column: str, row: int, value: object) -> Callable[[pl.DataFrame], pl.DataFrame]:
+    """The table with another value in one place."""
+    chosen = pl.int_range(pl.len()) == row
+    return lambda table: table.with_columns(
+        pl.when(chosen).then(pl.lit(value, table.schema[column])).otherwise(pl.col(column)).alias(column)
+    )
+
+
+PART = "interactions/part-00000.parquet"
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        (PART, lambda table: table.reverse(), "playlist_index: expected numbers that never fall, found 0 at place 2"),
+        (PART, lambda table: table[[1, 0, 2, 3]], "position: expected numbers that never fall within a playlist, found 0 after 1 in row 1"),
+        (PART, put("playlist_index", 3, 2), "playlist_index: expected numbers from 0 to 1, found 2 at place 3"),
+        (PART, put("playlist_index", 0, -1), "playlist_index: expected numbers from 0 to 1, found -1 at place 0"),
+        (PART, put("track_index", 1, 3), "track_index: expected numbers from 0 to 2, found 3 at place 1"),
+        (PART, put("track_index", 1, -1), "track_index: expected numbers from 0 to 2, found -1 at place 1"),
+        (PART, put("track_index", 1, 0), "expected each track once in a playlist, found track 0 twice in playlist 0"),
+        (PART, put("plays", 2, -1.0), "plays: expected numbers from 0 to 1e+15, found -1.0 at place 2"),
+        (PART, put("plays", 2, float("nan")), "expected finite numbers or none as plays, found nan in row 2"),
+        (PART, put("plays", 2, float("inf")), "expected finite numbers or none as plays, found inf in row 2"),
+        *(
+            (PART, put(column, 3, None), f"expected a value of {column} in every row, found 1 nulls")
+            for column in ("playlist_index", "track_index", "position", "plays")
+        ),
+        (PART, lambda table: table.drop("plays"), "expected the columns playlist_index Int32, .*plays Float32, found"),
+        (
+            PART,
+            lambda table: table.with_columns(track_index=pl.lit("x")),
+            "expected the columns .*, found .*track_index String",
+        ),
+        (
+            PART,
+            lambda table: table.with_columns(track_index=2 - pl.col("track_index")),
+            "that never rise, found 2 at place 2",
+        ),
+        (PART, lambda table: table.head(3), "interactions: expected 4 rows, found 3"),
+        (PART, lambda table: table.clear(), "interactions: expected 4 rows, found 0"),
+        ("vocabulary.parquet", lambda table: table.reverse(), "expected tracks that equally many playlists hold by id, found"),
+        ("vocabulary.parquet", put("track_id", 1, "spotify:track:a1"), "vocabulary.parquet: .*expected 3 different track ids, found 2"),
+        ("vocabulary.parquet", put("track_id", 1, None), "expected a value of track_id in every row, found 1 nulls"),
+        ("vocabulary.parquet", lambda table: table.head(2), r"vocabulary\.parquet: expected 3 rows, found 2"),
+        ("catalog.parquet", lambda table: table.head(2), r"catalog\.parquet: expected 3 rows, found 2"),
+        ("catalog.parquet", lambda table: table.drop("artist"), "expected the columns title String, artist String"),
+        ("catalog.parquet", lambda table: table.with_columns(energy=pl.lit("loud")), "expected the columns title String.*energy String"),
+        ("playlists.parquet", lambda table: table.head(1), r"playlists\.parquet: expected 2 rows, found 1"),
+        ("playlists.parquet", put("playlist_id", 1, "0"), "expected 2 different playlist ids, found 1"),
+        ("playlists.parquet", put("is_challenge", 1, True), "expected 0 challenge playlists, found 1"),
+        *(
+            ("playlists.parquet", put(column, 1, None), f"expected a value of {column} in every row, found 1 nulls")
+            for column in ("playlist_id", "title", "is_challenge")
+        ),
+    ],
+)
+def test_rows_that_nobody_ingested_are_refused(
+    dataset: Path, name: str, change: Callable[[pl.DataFrame], pl.DataFrame], message: str
+) -> None:
+    resealed(dataset)
+    assert Dataset.open(dataset).interactions.num_tracks == 3
+    change(pl.read_parquet(dataset / name)).write_parquet(dataset / name)
+    resealed(dataset)
+    with pytest.raises(SegueError, match=message.replace("+", r"\+")) as caught:
+        Dataset.open(dataset)
+    assert "\n" not in str(caught.value)
+    assert str(dataset) in str(caught.value)
+
+
+ELSEWHERE = {"size": 1, "rows": 1, "sha256": "0" * 64}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda manifest: manifest.update(fingerprint="0" * 64), f"fingerprint: expected .*, that of its files, found {'0' * 64}"),
+        (lambda manifest: manifest.update(vocabulary_hash="0" * 64), f"expected the hash of its ids, .*, found {'0' * 64} in the manifest"),
+        *(
+            (lambda manifest, name=name: manifest["files"].update({name: ELSEWHERE}), f"files: expected those of a dataset, found '{name}'")
+            for name in (
+                "../other/part-00000.parquet",
+                "/etc/passwd",
+                "interactions/../x.parquet",
+                "interactions/part-7.parquet",
+            )
+        ),
+        (lambda manifest: manifest["files"].pop("catalog.parquet"), r"files: expected catalog\.parquet among them, found none"),
+        (lambda manifest: manifest["files"][PART].update(rows=5), "interactions: expected 4 rows, found 5"),
+        (lambda manifest: manifest["files"][PART].update(rows=-1), "rows: expected greater than or equal to 0, found -1"),
+        (lambda manifest: manifest["files"]["catalog.parquet"].update(rows=2), r"catalog\.parquet: expected 3 rows, found 2"),
+        (lambda manifest: manifest["files"][PART].update(sha256="x"), "sha256: .*found 'x'"),
+    ],
+)
+def test_a_manifest_that_contradicts_itself_or_its_files_is_refused(
+    dataset: Path, change: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    rewritten(dataset, change)
+    with pytest.raises(SegueError, match=message) as caught:
+        Dataset.open(dataset)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_playlist_in_two_parts_is_refused(in_parts: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(in_parts, tmp_path / "d"))
+    first, second = (copy / "interactions" / f"part-0000{i}.parquet" for i in range(2))
+    rows, more = pl.read_parquet(first), pl.read_parquet(second)
+    at = more["playlist_index"][0]
+    pl.concat([rows, more.filter(pl.col("playlist_index") == at)[:1]]).write_parquet(first)
+    more[1:].write_parquet(second)
+    resealed(copy)
+    with pytest.raises(SegueError, match=rf"part-00001\.parquet: playlist_index: expected numbers from {at + 1:,} to 1,319, found {at}"):
+        Dataset.open(copy)
+    swapped(first, second)
+    resealed(copy)
+    with pytest.raises(SegueError, match=r"part-00001\.parquet: playlist_index: expected numbers from"):
+        Dataset.open(copy)
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +273,7 @@ def test_parts_of_other_playlists_are_not_read(in_parts: Path, tmp_path: Path) -
     part.write_bytes(whole[:4] + bytes(len(whole) // 2) + whole[4 + len(whole) // 2 :])
     assert Dataset.open(copy, playlists=(1_000, 1_320)).interactions.num_playlists == 320
     with pytest.raises(SegueError, match=r"part-00000.parquet: expected a table of"):
-        Dataset.open(copy)
+        Dataset.open(copy, verify="size")
 
 
 @pytest.mark.parametrize(("start", "stop"), [(-1, 2), (2, 1), (0, 1_321)])

@@ -137,7 +137,7 @@ def test_a_source_that_did_not_answer_is_nan_in_its_own_columns(what: ResolvedQu
 @given(what=asked())
 def test_saved_and_opened_facts_give_the_same_features(tmp_path: Path, what: ResolvedQuery) -> None:
     what.features.facts.save(tmp_path)
-    opened = features_of(what.world, Facts.open(tmp_path))
+    opened = features_of(what.world, Facts.open(tmp_path, len(what.features.facts.artists)))
     before, after = (features.compute(what.queries, what.candidates) for features in (what.features, opened))
     np.testing.assert_array_equal(after, before)
 
@@ -202,11 +202,11 @@ def test_damaged_facts_are_refused(tmp_path: Path, name: str) -> None:
     for length in (0, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
         with pytest.raises(SegueError, match=r"expected .*, found ") as caught:
-            Facts.open(tmp_path)
+            Facts.open(tmp_path, 3)
         assert path.name in str(caught.value)
     np.save(path, np.ones(7))
     with pytest.raises(SegueError, match=r"expected .*, found float64 \(7\)"):
-        Facts.open(tmp_path)
+        Facts.open(tmp_path, 3)
 
 
 def test_a_space_with_biases_adds_them() -> None:

@@ -1,6 +1,6 @@
-"""Alternating least squares for implicit feedback, with exact fold-in of queries it has never seen.
+"""Alternating least squares for implicit feedback, with exact fold-in of new playlists.
 
-Input: who holds what. Output: track vectors, and for any seed set the playlist vector that explains it best.
+Input: playlist-track interactions. Output: item vectors of the tracks, and the least-squares playlist vector of any seed set.
 
 The loss is that of Hu, Koren and Volinsky (2008), with the frequency-scaled regularisation of Rendle, Krichene, Zhang
 and Koren, "Revisiting the Performance of iALS on Item Recommendation Benchmarks" (2021):
@@ -26,6 +26,7 @@ import numpy as np
 from pydantic import Field
 from scipy.linalg.lapack import dposv
 
+from features.arrays import floats
 from features.domain import Floats, Ints, Offsets, counted
 from features.npy import load_array, save_array
 from stages.retrieve.index.recipe import IndexRecipe
@@ -74,7 +75,7 @@ class AlsRecipe(Recipe):
 
     def read(self, folder: Path, num_tracks: int) -> Als:
         vectors = open_vectors(folder, (num_tracks, self.width))
-        gram = load_array(folder / "gram.npy", dtype=np.float32, shape=(self.width, self.width))
+        gram = load_array(folder / "gram.npy", floats(self.width, self.width))
         return Als(self, vectors, self.index.open(folder, vectors), gram)
 
     @property
@@ -105,10 +106,12 @@ class AlsRecipe(Recipe):
 
 
 def _solved(system: Floats, target: np.ndarray) -> Floats:
-    """The solution of a symmetric system, by Cholesky in double precision; by the slower way for any where rounding leaves it
-    not positive definite."""
+    """The solution of a symmetric system, by Cholesky in double precision; by the slower way for any, least squares, where rounding
+    or a lack of regularisation leaves it not positive definite."""
     _, solved, failed = dposv(system.T, target)
-    return np.linalg.solve(system, target) if failed else solved.astype(np.float32)
+    if failed and np.isfinite(system).all():
+        solved = np.linalg.lstsq(system, target)[0]
+    return np.asarray(solved, np.float32)
 
 
 @dataclass(frozen=True, repr=False)

@@ -1,11 +1,11 @@
 """Autoencoders over interactions, regular or variational, with or without content; their decoder rows are the track vectors.
 
-Input: who holds what and, for a hybrid, the content matrix. Output: track vectors with their biases, and an encoder that
+Input: playlist-track interactions and, for a hybrid, the content matrix. Output: track vectors with their biases, and an encoder that
 turns any seed set into a query vector in the same space. The variational one is that of Liang, Krishnan, Hoffman and
 Jebara, "Variational Autoencoders for Collaborative Filtering" (2018): multinomial likelihood, annealed KL. The regular one
-is without noise and KL: what it must restore is the playlist of which a part is shown, so both are denoising.
+has no noise and no KL term. Both are denoising: they reconstruct the whole playlist from a part of it.
 
-What differs makes them fit for millions of tracks and few playlists. The softmax runs over a sample of the tracks
+Changes for millions of tracks and few playlists: the softmax runs over a sample of the tracks
 (`stages.retrieve.training.sampled_softmax`), so that no playlists x tracks matrix exists. Encoder and decoder share their rows, which begin
 as the leading directions of the interactions. In a hybrid the row of a track is its own part and a linear map of its
 content; the sum is kept, so the trained thing needs no content, and a track that nobody holds still has an input.
@@ -22,10 +22,12 @@ from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
-from features.domain import Floats, Ints, Queries, SegueError, counted
+from features.arrays import floats
+from features.domain import Floats, Ints, Queries, counted
+from features.reading import reading
 from stages.retrieve.index.recipe import IndexRecipe
 from stages.retrieve.recipe import Recipe
 from stages.retrieve.vectors import VectorSource, open_vectors
@@ -68,13 +70,15 @@ def layer_shapes(recipe: AutoencoderRecipe) -> dict[str, tuple[int, ...]]:
 
 def _open_layers(path: Path, wanted: Mapping[str, tuple[int, ...]]) -> dict[str, Floats]:
     """What `Autoencoder.save` wrote; other names or shapes than those `wanted` are an error."""
-    try:
-        layers = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise SegueError(f"{path}: expected the layers {_form(wanted)}, found {error}. Train again") from error
-    found = {name: layer.shape for name, layer in layers.items()}
-    if found != wanted or any(layer.dtype != np.float32 for layer in layers.values()):
-        raise SegueError(f"{path}: expected the float32 layers {_form(wanted)}, found {_form(found)}. Train again")
+    with reading(path, f"the float32 layers {_form(wanted)}", also=(SafetensorError,)), safe_open(path, framework="numpy") as file:
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
+        found = {name: tuple(layer.get_shape()) for name, layer in slices.items()}
+        types = sorted({layer.get_dtype() for layer in slices.values()})
+        if found != wanted or types != ["F32"]:
+            raise ValueError(f"{' and '.join(types)} {_form(found)}")
+        layers = {name: file.get_tensor(name) for name in wanted}
+    for name, layer in layers.items():
+        floats(*wanted[name]).require(layer, f"{path}: {name}")
     return layers
 
 

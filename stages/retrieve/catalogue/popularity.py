@@ -1,6 +1,6 @@
-"""Popularity: the tracks that most playlists hold. The baseline, and the answer when nothing is asked.
+"""Popularity: the tracks that most playlists hold. The baseline, and the answer to an empty query.
 
-Input: who holds what. Output: the same order for everybody. Knows nothing of the query but what to exclude.
+Input: playlist-track interactions. Output: the same ranking for every query. Of a query it uses only the excluded tracks.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from features.arrays import floats, indices
 from features.domain import Floats, Ints, Queries, Retrieved, counted
 from features.npy import load_array, save_array
 from features.progress import Progress
@@ -26,8 +27,8 @@ class PopularityRecipe(Recipe):
     kind: Literal["popularity"] = "popularity"
 
     def read(self, folder: Path, num_tracks: int) -> Popularity:
-        order = load_array(folder / "order.npy", dtype=np.int32, shape=(num_tracks,), mmap=True)
-        return Popularity(order, load_array(folder / "counts.npy", dtype=np.float32, shape=(num_tracks,), mmap=True))
+        order = load_array(folder / "order.npy", indices(num_tracks, below=num_tracks, order="distinct"), mmap=True)
+        return Popularity(order, load_array(folder / "counts.npy", floats(num_tracks, low=0, order="falling"), mmap=True))
 
 
 def fit_popularity(recipe: PopularityRecipe, data: TrainingData, report: Progress) -> Popularity:

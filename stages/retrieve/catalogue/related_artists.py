@@ -1,7 +1,7 @@
-"""Related artists: who is in playlists with the seeds' artists, and what most playlists hold of them.
+"""Related artists: artists that share playlists with the seeds' artists, and their most popular tracks.
 
-Input: who holds what, and the tracks' artists. Output: track vectors, those of one artist in one direction, and for any seed
-set the vector that explains its artists best. The factors are those of `als` over playlists x artists, where a playlist plays
+Input: playlist-track interactions, and the tracks' artists. Output: track vectors, those of one artist in one direction, and for any seed
+set the vector fitted to its artists. The factors are those of `als` over playlists x artists, where a playlist plays
 an artist log2(1 + tracks of the artist in it) times; a track's vector is its artist's, times
 (1 + playlists that hold it)^popularity. So the long tail is reached, and ordered, through who made it. Says nothing where no
 seed's artist is known. Knows no title and no content.
@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
+from features.arrays import floats, indices
 from features.catalog import UNKNOWN
 from features.domain import Floats, Ints, counted
 from features.npy import load_array, save_array
@@ -40,8 +41,8 @@ class RelatedRecipe(Recipe):
 
     def read(self, folder: Path, num_tracks: int) -> Related:
         width = self.als.width
-        artists = load_array(folder / "artists.npy", dtype=np.int32, shape=(num_tracks,), mmap=True)
-        of_artists = load_array(folder / "artist_vectors.npy", dtype=np.float32, shape=(None, width), mmap=True)
+        of_artists = load_array(folder / "artist_vectors.npy", floats(None, width), mmap=True)
+        artists = load_array(folder / "artists.npy", indices(num_tracks, below=len(of_artists), low=UNKNOWN), mmap=True)
         vectors = open_vectors(folder, (num_tracks, width))
         return Related(self, vectors, self.index.open(folder, vectors), artists, of_artists)
 

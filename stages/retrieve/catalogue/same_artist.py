@@ -1,6 +1,6 @@
-"""More of the same: what the seeds' artists, or their albums, have that most playlists hold.
+"""Same artist, same album: the most popular other tracks of the seeds' artists or albums.
 
-Input: the catalog and who holds what. Output: tracks of the seeds' artists, or of their albums. A track scores the square
+Input: the catalog and playlist-track interactions. Output: tracks of the seeds' artists, or of their albums. A track scores the square
 root of how many seeds share its artist (or album), times ln(1 + playlists that hold it), so that neither many seeds nor a
 popular track decides alone. Knows no vectors; says nothing where no seed's artist (or album) is known.
 """
@@ -15,6 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 from pydantic import Field
 
+from features.arrays import indices
 from features.catalog import UNKNOWN
 from features.domain import Ints, Queries, Retrieved, counted
 from features.npy import load_array, save_array
@@ -98,5 +99,6 @@ class MoreOfTheSame(WithoutVectors):
 
     @classmethod
     def open(cls, kind: Kind, folder: Path, num_tracks: int) -> MoreOfTheSame:
-        owners = load_array(folder / "owners.npy", dtype=np.int32, shape=(num_tracks,), mmap=True)
-        return cls(kind, owners, open_sparse(folder, "tracks", num_tracks))
+        tracks = open_sparse(folder, "tracks", (None, num_tracks))
+        owners = load_array(folder / "owners.npy", indices(num_tracks, below=tracks.shape[0], low=UNKNOWN), mmap=True)
+        return cls(kind, owners, tracks)

@@ -1,6 +1,6 @@
 """Training of the related artists: ALS over playlists x artists.
 
-Input: who holds what, and the tracks' artists. Output: a trained source. Knows no title and no content.
+Input: playlist-track interactions, and the tracks' artists. Output: a trained source. Knows no title and no content.
 """
 
 from __future__ import annotations

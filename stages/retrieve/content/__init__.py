@@ -1,4 +1,4 @@
-"""Content models: tracks that are like the seeds by what is known of them, whether anyone has played them or not."""
+"""Content models: tracks with features similar to the seeds', including cold-start tracks."""
 
 from stages.retrieve.content.model import Content
 from stages.retrieve.content.recipes import ContractiveRecipe, CosineRecipe, GroupWeights, TransformerRecipe

@@ -1,4 +1,4 @@
-"""A trained content source: proposes tracks that are like the seeds, whether anyone has played them or not.
+"""A trained content source: proposes tracks with features similar to the seeds', including cold-start tracks.
 
 Input: a vector for every track, from one of the trainings (`training/`). Output: the tracks whose vectors point in the direction
 of the seeds' mean. Vectors are centred and of length 1, so that scores are cosines. A track that no playlist holds is in the same

@@ -1,15 +1,15 @@
-"""Neural matrix factorisation with biases, and fold-in of queries it has never seen.
+"""Neural matrix factorisation (logistic loss) with biases, and fold-in of new playlists.
 
-Input: who holds what. Output: track vectors whose last coordinate is the track's bias, and for any seed set the playlist
-factors that explain it best. The model is logistic, p(playlist u holds track i) = sigmoid(x_u . y_i + b_u + b_i), as in
+Input: playlist-track interactions. Output: track vectors whose last coordinate is the track's bias, and for any seed set the playlist
+factors fitted to it. The model is logistic, p(playlist u holds track i) = sigmoid(x_u . y_i + b_u + b_i), as in
 Johnson, "Logistic Matrix Factorization for Implicit Feedback Data" (2014). The targets are binary; a playlist that holds n
 tracks loses
 
     sum over its tracks of w_ui (-log p_ui + l (|x_u|^2 + |y_i|^2) / 2)  +  k n / num_tracks * sum over the others of -log(1 - p_ui)
 
 w are the weights of its entries, of mean 1; k is `negative_weight`, l `regularization`. In training the sum over the others is
-estimated from a sample (`stages.retrieve.training.sampled_softmax`). A query is folded in by Newton's method on the same loss, the tracks
-as they stand: it is convex in (x_u, b_u), so there is one answer. Its sum over the others runs over a background of tracks
+estimated from a sample (`stages.retrieve.training.sampled_softmax`). A query is folded in by Newton's method on the same loss,
+with the track vectors fixed: it is convex in (x_u, b_u), so there is one answer. Its sum over the others runs over a background of tracks
 kept for this purpose: the most held ones, and an even sample of the rest that stands for all of them.
 Knows no title, no content and no Ray.
 """
@@ -25,7 +25,8 @@ import numpy.typing as npt
 from pydantic import Field
 from scipy.special import expit
 
-from features.domain import Floats, Ints, SegueError, counted
+from features.arrays import floats, indices
+from features.domain import Floats, Ints, counted
 from features.npy import load_array, save_array
 from stages.retrieve.index.recipe import IndexRecipe
 from stages.retrieve.recipe import Recipe
@@ -108,11 +109,8 @@ class Background:
 
     @classmethod
     def open(cls, folder: Path, num_tracks: int) -> Background:
-        path = folder / "background_tracks.npy"
-        tracks = load_array(path, dtype=np.int32, shape=(None,))
-        if len(tracks) and not (tracks.min() >= 0 and tracks.max() < num_tracks):
-            raise SegueError(f"{path}: expected tracks from 0 to {num_tracks - 1}, found {tracks.min()} to {tracks.max()}. Train again")
-        return cls(tracks, load_array(folder / "background_shares.npy", dtype=np.float32, shape=tracks.shape))
+        tracks = load_array(folder / "background_tracks.npy", indices(None, below=num_tracks, order="distinct"))
+        return cls(tracks, load_array(folder / "background_shares.npy", floats(len(tracks), low=0)))
 
 
 @dataclass(frozen=True, repr=False)
@@ -152,6 +150,14 @@ class Factorization(VectorSource):
         return counted(self.recipe.factors, "factor")
 
 
+def _solved(system: Doubles, target: Doubles) -> Doubles:
+    """Least squares where vectors of very different lengths leave the system singular."""
+    try:
+        return np.asarray(np.linalg.solve(system, target), np.float64)
+    except np.linalg.LinAlgError:
+        return np.asarray(np.linalg.lstsq(system, target)[0], np.float64)
+
+
 def _logistic(vectors: Doubles, targets: Doubles, weights: Doubles, ridge: float) -> Doubles:
     """Weighted logistic regression with an offset, by Newton's method with halved steps: (dim factors, then the bias).
 
@@ -171,7 +177,7 @@ def _logistic(vectors: Doubles, targets: Doubles, weights: Doubles, ridge: float
         chances = expit(design @ point + vectors[:, -1])
         gradient = design.T @ (weights * (chances - targets)) + penalty * point
         hessian = (design.T * (weights * chances * (1 - chances))) @ design + np.diag(penalty)
-        step = np.linalg.solve(hessian, gradient)
+        step = _solved(hessian, gradient)
         promised, size, before = float(gradient @ step), 1.0, loss(point)
         while size > 1e-6 and loss(point - size * step) > before - 0.1 * size * promised:
             size /= 2

@@ -3,8 +3,8 @@
 Input: track vectors (num_tracks, dim). Output: most of the best n tracks of each query vector, scored exactly.
 Annoy is weak on inner products of vectors with unequal lengths, so the vectors are first lifted onto a sphere: one more
 coordinate sqrt(L^2 - |y|^2), L the longest length, makes the largest inner product the nearest angle (Bachrach et al.
-2014, "Speeding up the Xbox recommender system"). An Annoy file stores neither dimension nor metric and can kill the
-interpreter when opened wrongly: it is only opened from a checked artifact, with the dimension of the arrays beside it.
+2014, "Speeding up the Xbox recommender system"). An Annoy file stores neither dimension nor metric, and Annoy follows whatever
+stands in it: `annoy_file` looks at every node before it is opened, with the dimension of the arrays beside it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from annoy import AnnoyIndex
 
 from features.domain import Floats, Ints, Queries, Retrieved, SegueError
 from features.npy import save_array
+from features.reading import reading
 from stages.retrieve import topk
+from stages.retrieve.index.annoy_file import require_forest
 from stages.retrieve.index.protocol import Kind, SavedIndex, asks, open_tracks
 
 FILE = "index.ann"
@@ -84,12 +86,9 @@ class ApproximateIndex:
         """Over the `vectors` (num_tracks, dim) it was built over."""
         tracks = open_tracks(folder, len(vectors))
         forest = AnnoyIndex(vectors.shape[1] + 1, "angular")
-        try:
+        require_forest(folder / FILE, vectors.shape[1] + 1, len(tracks))
+        with reading(folder / FILE, f"an Annoy file of {len(tracks):,} vectors"):
             forest.load(str(folder / FILE))
-        except OSError as error:
-            raise SegueError(f"{folder / FILE}: expected an Annoy file of {len(tracks)} vectors, found {error}. Train again") from error
-        if forest.get_n_items() != len(tracks):
-            raise SegueError(f"{folder / FILE}: expected {len(tracks)} vectors, found {forest.get_n_items()}. Train again")
         return cls(forest, vectors, tracks, search_k)
 
 

@@ -5,8 +5,8 @@ The coarse copy holds each vector less the mean of all, turned to the principal 
 its first coordinates, in steps of its own, and the tail. What rounding takes away is at most half a step per coordinate of
 the query; what the tail may add is at most |tail| |query's tail| (Cauchy-Schwarz, as in FEXIPRO, Li, Chan, Yiu and
 Mamoulis 2017). So all heads are read, the tails of those within reach of the n-th best, and the vectors of those still in
-reach then: an eighth of the numbers' bytes, and little more than n vectors. The last word is a sum in one fixed order over
-the vectors themselves, so that an answer is exact, and the same whoever else asks. Knows neither playlists nor models.
+reach then: an eighth of the numbers' bytes, and little more than n vectors. The final scores are sums in one fixed order
+over the vectors themselves: results are exact and do not depend on the batch. Knows neither playlists nor models.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from features.arrays import ArraySpec, floats
 from features.domain import Floats, Ints, Offsets, Queries, Retrieved
 from features.npy import load_array, read_only, save_array
 from features.ragged import offsets_of
@@ -123,11 +124,15 @@ class ExactIndex:
         tracks = open_tracks(folder, len(vectors))
         dim, m = vectors.shape[1], len(tracks)
         head, tail = _split(dim)
-        axes = load_array(folder / "index_axes.npy", dtype=np.float32, shape=(dim, head + tail))
-        heads = load_array(folder / "index_heads.npy", dtype=np.int8, shape=(-(-m // ROWS), head, ROWS), mmap=True)
-        tails = load_array(folder / "index_tails.npy", dtype=np.int8, shape=(m, tail), mmap=True)
-        sizes = load_array(folder / "index_sizes.npy", dtype=np.float32, shape=(3, m), mmap=True)
+        axes = load_array(folder / "index_axes.npy", floats(dim, head + tail))
+        heads = load_array(folder / "index_heads.npy", _codes(-(-m // ROWS), head, ROWS), mmap=True)
+        tails = load_array(folder / "index_tails.npy", _codes(m, tail), mmap=True)
+        sizes = load_array(folder / "index_sizes.npy", floats(3, m, low=0), mmap=True)
         return cls(vectors, tracks, axes, heads, tails, sizes)
+
+
+def _codes(*shape: int) -> ArraySpec:
+    return ArraySpec(np.int8, shape, -LARGEST, LARGEST)
 
 
 def _split(dim: int) -> tuple[int, int]:

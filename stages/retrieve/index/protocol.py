@@ -1,4 +1,4 @@
-"""What an index promises, and what every kind of index has in its folder.
+"""The interface of an index, and the files that every kind of index has in its folder.
 
 Input: a folder. Output: the kind of the index saved there, and the tracks it covers. Knows no kind's own files and no source.
 """
@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from features.arrays import MOST_ROWS, indices
 from features.domain import Floats, Ints, Queries, Retrieved, SegueError
-from features.npy import RETRAIN, load_array
-from features.validation import in_one_line
+from features.npy import load_array
+from features.reading import RETRAIN
+from features.validation import read_json
 
 FILE = "index.json"
 Kind = Literal["exact", "annoy"]
@@ -45,7 +47,7 @@ class SavedIndex(BaseModel):
 
     kind: Kind
     dim: int = Field(ge=1)
-    search_nodes: int = Field(-1, ge=-1)
+    search_nodes: int = Field(-1, ge=-1, le=MOST_ROWS)
 
     def save(self, folder: Path) -> None:
         """So that the folder can be opened without the recipe, which may leave the choice of a kind to a measurement."""
@@ -55,25 +57,17 @@ class SavedIndex(BaseModel):
     def open(cls, folder: Path, dim: int) -> SavedIndex:
         """SegueError where the file is damaged, or the index has another dimension than `dim`."""
         path = folder / FILE
-        try:
-            saved = cls.model_validate_json(path.read_bytes())
-        except (OSError, ValidationError) as error:
-            found = in_one_line(error, cls) if isinstance(error, ValidationError) else str(error)
-            raise SegueError(f"{path}: expected an index of kind exact or annoy, found {found}. {RETRAIN}") from error
+        saved = read_json(path, cls, "an index of kind exact or annoy")
         if saved.dim != dim:
             raise SegueError(f"{path}: expected an index of {dim} dimensions, found {saved.dim}. {RETRAIN}")
         return saved
 
 
 def open_tracks(folder: Path, num_tracks: int) -> Ints:
-    """(m,) the tracks in `index_tracks.npy`; SegueError for one that is not below `num_tracks`, which has no vector."""
-    path = folder / "index_tracks.npy"
-    tracks: Ints = load_array(path, dtype=np.int32, shape=(None,), mmap=True)
-    if len(tracks) and not 0 <= tracks.min() <= tracks.max() < num_tracks:
-        raise SegueError(f"{path}: expected tracks below {num_tracks}, found {tracks.min()} to {tracks.max()}. {RETRAIN}")
-    return tracks
+    """(m,) the tracks in `index_tracks.npy`, none twice; SegueError for one that is not below `num_tracks`, which has no vector."""
+    return load_array(folder / "index_tracks.npy", indices(None, below=num_tracks, order="distinct"), mmap=True)
 
 
 def asks(query_vectors: Floats) -> np.ndarray:
-    """(q,) whether each query vector asks for anything."""
-    return np.asarray(query_vectors.any(axis=1))
+    """(q,) whether each query vector asks for anything: one that overflowed does not."""
+    return np.asarray(query_vectors.any(axis=1) & np.isfinite(query_vectors).all(axis=1))

@@ -1,11 +1,11 @@
-"""Which index a source that will serve gets: the one with the least work of those that find enough.
+"""Selects the index of a source: of those with enough recall, the one with the least work.
 
 Input: a source with its exact index, and what is visible. Output: the same source, its index chosen, with the recall and
-the latency of all that were tried. Real playlists ask; one query at a time, as a listener does.
-A clock never decides: two trainings of the same data must end with the same answers, and what a clock says differs from
-run to run. Each kind's work is counted (rows bounded, read and scanned; nodes inspected) and turned into time by constants
-that were fitted once (benchmarks/results/retrieval.json); the clock's own figures stand beside it for people.
-With several workers the first one's word holds for all. Knows no particular source.
+the latency of all that were tried. The queries are real playlists, one at a time, as in serving.
+Measured latency never decides: two trainings on the same data must give the same model, and latency differs from run
+to run. Each kind's work is counted (rows bounded, read and scanned; nodes inspected) and turned into time by constants
+that were fitted once (benchmarks/results/retrieval.json); the measured latency is only reported.
+With several workers, worker 0 decides. Knows no particular source.
 """
 
 from __future__ import annotations

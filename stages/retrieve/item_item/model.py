@@ -1,4 +1,4 @@
-"""Item-item models: each seed has weights for other tracks, a query gets the tracks of the largest sums.
+"""Item-item models: a sparse matrix of item-item weights; a track's score is the sum of the seeds' weights for it.
 
 Input: a sparse matrix of weights from one of the trainings (`training/graph.py`, `training/slim.py`). Output: the tracks whose
 weights, summed over the seeds, are largest. Knows no title, no content and no vectors.
@@ -71,7 +71,7 @@ class Items(WithoutVectors):
 
     @classmethod
     def open(cls, model: str, folder: Path, num_tracks: int) -> Items:
-        return cls(model, open_sparse(folder, "weights", num_tracks))
+        return cls(model, open_sparse(folder, "weights", (num_tracks, num_tracks)))
 
     @property
     def size(self) -> str:

@@ -1,6 +1,6 @@
-"""Playlist neighbours: what the playlists that share the seeds, rare ones above all, hold besides.
+"""Playlist nearest neighbours (user-based kNN): similar playlists vote for the tracks they hold.
 
-Input: who holds what. Output: the tracks that the most similar playlists vote for. Similarity is the cosine of the
+Input: playlist-track interactions. Output: the tracks with the most votes of the most similar playlists. Similarity is the cosine of the
 idf-weighted track sets, idf = ln((num_playlists + 1) / (count + 1)). Knows no title, no content and no vectors.
 """
 

@@ -1,6 +1,6 @@
-"""The title source: what playlists of a similar title hold, and what artists of such a name are held for.
+"""The title source: playlists with a similar title, and artists with a similar name, vote for their tracks.
 
-Input: playlist titles, artists' names and who holds what. Output: the tracks that similar titles vote for.
+Input: playlist titles, artist names and playlist-track interactions. Output: the tracks with the most votes.
 Titles are compared by character n-grams, tf-idf weighted, so that spelling, case, emoji and word order matter little
 (Cavnar and Trenkle 1994 for n-grams; the hashing trick of Weinberger et al. 2009 keeps no list of them).
 Knows no seed tracks and no content.

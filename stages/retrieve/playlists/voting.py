@@ -1,7 +1,7 @@
 """Similar playlists vote for the tracks they hold: what the neighbours and the title source share.
 
 Input: keys of known playlists and of queries, such as the tracks they hold or the n-grams of their titles. Output: the
-tracks that the playlists with the most similar keys vote for. Knows not what a key is.
+tracks that the playlists with the most similar keys vote for. Does not know what a key is.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Self
 import numpy as np
 import scipy.sparse as sp
 
+from features.arrays import floats
 from features.domain import Floats, Ints, Queries, Retrieved
 from features.npy import load_array, save_array
 from features.unit_length import unit
@@ -61,6 +62,6 @@ class Voters:
 
     @classmethod
     def open(cls, folder: Path, num_keys: int, num_tracks: int, neighbours: int, sharpness: float) -> Self:
-        holds = open_sparse(folder, "holds", num_tracks)
-        idf = load_array(folder / "idf.npy", dtype=np.float32, shape=(num_keys,), mmap=True)
-        return cls(holds, open_sparse(folder, "postings", holds.shape[0]), idf, neighbours, sharpness)
+        holds = open_sparse(folder, "holds", (None, num_tracks))
+        postings = open_sparse(folder, "postings", (num_keys, holds.shape[0]))
+        return cls(holds, postings, load_array(folder / "idf.npy", floats(num_keys, low=0), mmap=True), neighbours, sharpness)

@@ -1,8 +1,8 @@
-"""Training over a sample of the tracks: what makes a step cost the same with a thousand tracks and with millions.
+"""Training over a sample of the tracks (sampled softmax): the cost of a step does not depend on the number of tracks.
 
-Input: who holds what, tables with a row per track or playlist, a loss over some of their rows. Output: the tables, improved.
+Input: playlist-track interactions, tables with a row per track or playlist, a loss over some of their rows. Output: the tables, improved.
 A step looks at the tracks of its batch of playlists and at a uniform sample of the others, each weighted by the inverse of
-its chance to be there, and updates the rows it looked at. With several workers each has its share of the batch; the
+its sampling probability, and updates only these rows. With several workers each has its share of the batch; the
 tracks looked at are those of all, and the gradients are summed. Knows no model.
 """
 

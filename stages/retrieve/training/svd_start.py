@@ -1,6 +1,6 @@
-"""Where training begins: tracks that occur together near each other.
+"""SVD initialisation: tracks that occur together start with similar vectors.
 
-Input: who holds what. Output: a row for every track, from the leading directions of the playlists x tracks matrix. A model
+Input: playlist-track interactions. Output: a row for every track, from the leading directions of the playlists x tracks matrix. A model
 that starts there has less to learn, which counts most where playlists are few. Knows no model.
 """
 

@@ -1,8 +1,8 @@
-"""Where a warm training begins: with the rows of an older model.
+"""Warm start: initial rows from an older model.
 
-Input: the older model's rows, and where training would begin without it. Output: a row for every track. A track that is new to
-the model begins where its own beginning is, seen from the older rows: a linear map takes the beginnings of the tracks that
-both know to their older rows, and takes those of the others along. Knows no model.
+Input: the older model's rows, and the initial rows without it. Output: an initial row for every track. A linear map is fitted
+from the initial rows of the tracks that both models know to their older rows; it is applied to the initial rows of new
+tracks. Knows no model.
 """
 
 from __future__ import annotations

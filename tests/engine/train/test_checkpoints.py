@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
 
-from engine.train.checkpoints import OWN, STEP, Checkpoints
+from engine.train.checkpoints import OWN, SHARED, STEP, Checkpoints
 from engine.train.storage import Storage, storage_at
 from stages import parallel
 from stages.resume import Checkpoint
+from tests.damage import DAMAGES
+
+Damage = Callable[[Path, Random], None]
 
 
 @pytest.fixture
@@ -44,16 +50,20 @@ def test_the_last_step_comes_back_as_it_was_kept_in_arrays_that_may_be_changed(r
     assert Checkpoints(run, "final/slim").last() is None
 
 
-@pytest.mark.parametrize("damage", [b"", b"half of it"])
-def test_a_step_that_was_cut_short_is_none(run: Storage, damage: bytes) -> None:
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+@pytest.mark.parametrize("file", [OWN, SHARED, STEP])
+def test_a_damaged_step_is_said_and_the_one_before_it_goes_on(run: Storage, damage: Damage, file: str) -> None:
     keep(run, 1, 2)
-    place = run.path("final/als steps/0/0")
-    (place / OWN).write_bytes((place / OWN).read_bytes()[:-4] + damage[:0])
-    found = Checkpoints(run, "final/als").last()
-    assert found is not None
-    assert found.done == 1
-    (run.path("final/als steps/0/1") / STEP).write_bytes(damage)
-    assert Checkpoints(run, "final/als").last() is None
+    said: list[str] = []
+    steps = Checkpoints(run, "final/als", said.append)
+    for place, expected in ((0, 1), (1, None)):
+        damage(Path(run.address(f"final/als steps/0/{place}")) / file, Random(0))
+        found = steps.last()
+        assert (found and found.done) == expected
+        assert len(said) == place + 1
+        assert re.search(rf"final/als steps/0/{place}: {file}: expected .*, found .*It is removed", said[-1])
+        run = storage_at(Path(run.address("")).parent, "run")  # as another process, which has compared nothing yet
+        steps = Checkpoints(run, "final/als", said.append)
 
 
 def test_workers_go_on_from_the_last_step_that_all_of_them_kept(run: Storage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from socket import gethostname
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +20,7 @@ import pytest
 import torch
 from ray.exceptions import PendingCallsLimitExceeded
 
+from engine.answer.recommender import Recommendations, Recommender
 from engine.artifact import Manifest
 from engine.cli.describe import figures
 from engine.config import Config
@@ -37,9 +39,11 @@ from features.dataset import Dataset
 from features.domain import Queries, Query, SegueError
 from features.manifest import read_manifest
 from features.progress import silent
+from features.sealed import seal
 from stages import parallel
 from stages.rank.lambdamart import LambdaMart, LambdaMartRecipe
 from stages.retrieve.als.model import AlsRecipe
+from tests.damage import with_a_bit_flipped
 from tests.engine.training import CONFIG, DIVERGED, DIVERGES, Heard, make_dataset, ranker_text
 
 ROOT = Path(__file__).parents[3]
@@ -220,6 +224,46 @@ def test_what_a_person_can_mend_is_one_line(dataset: Path, out: Path) -> None:
     assert not out.exists()
 
 
+def test_a_refused_training_leaves_nothing(dataset: Path, out: Path, tmp_path: Path) -> None:
+    """No storage, which every later training would name."""
+    copy = Path(shutil.copytree(dataset, tmp_path / "copy"))
+    (copy / "playlists.parquet").write_bytes(b"")
+    for place in (None, f"file://{tmp_path}/place"):
+        with pytest.raises(SegueError, match=r"playlists\.parquet: expected .* bytes, found 0"):
+            at(out, copy, storage=place)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["copy", "place"]
+    assert [*(tmp_path / "place").iterdir()] == []
+
+
+def test_a_dataset_with_a_bit_flipped_is_refused(dataset: Path, out: Path, tmp_path: Path) -> None:
+    part = Path(shutil.copytree(dataset, tmp_path / "copy")) / "interactions" / "part-00000.parquet"
+    with_a_bit_flipped(part, Random(0))
+    with pytest.raises(SegueError, match=r"part-00000\.parquet: expected sha256 .*: the file was changed"):
+        at(out, tmp_path / "copy")
+
+
+def test_a_model_that_does_not_answer_is_not_sealed(
+    undisturbed: tuple[Manifest, Path, Heard], dataset: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The older one stays, and what was finished too."""
+    shutil.copytree(undisturbed[1], out)
+    before = (out / "manifest.json").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(Recommender, "recommend", lambda *_, **__: Recommendations())
+        with pytest.raises(SegueError, match=r"artifact .*/artifact: expected one that opens and answers, found .*expected popular tracks"):
+            at(out, dataset)
+    assert (out / "manifest.json").read_bytes() == before
+    assert run_of(out, dataset).has("final/als")
+    assert at(out, dataset).version == undisturbed[0].version
+
+
+def test_a_model_that_does_not_open_is_not_sealed(dataset: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(KnownPlaylists, "save", lambda self, folder: None)
+    with pytest.raises(SegueError, match=r"expected one that opens and answers, found .*/playlists/"):
+        at(out, dataset)
+    assert not out.exists()
+
+
 def test_a_place_that_cannot_hold_an_artifact_is_told_of_first(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     monkeypatch.setattr(AlsRecipe, "fit", breaks)
@@ -258,7 +302,7 @@ def test_a_full_disk_is_one_error_and_no_half_artifact(
     assert [entry.name for entry in out.parent.iterdir()] == [STORAGE]
     heard = Heard()
     assert at(out, dataset, report=heard).version == undisturbed[0].version
-    assert not heard.done
+    assert {phase for phase, figures in heard.done.items() if figures} == {"start"}  # nothing was computed
 
 
 def test_two_trainings_of_the_same_do_not_meet(dataset: Path, out: Path) -> None:
@@ -279,15 +323,20 @@ def test_a_kept_source_says_what_it_said(tmp_path: Path) -> None:
     (tmp_path / "phase" / "files").mkdir(parents=True)
     (tmp_path / "phase" / "files" / "numbers.npy").write_bytes(b"123")
     (tmp_path / "phase" / "said.json").write_text('{"kind": "als"}')
+    seal(tmp_path / "phase", "als")
     (tmp_path / "copy").mkdir()
-    assert SavedSource(lambda: tmp_path / "phase", AlsRecipe(), 3).save(tmp_path / "copy") == {"kind": "als"}
+    source = SavedSource(lambda: tmp_path / "phase", AlsRecipe(), 3)
+    assert source.save(tmp_path / "copy") == {"kind": "als"}
     assert [entry.name for entry in (tmp_path / "copy").iterdir()] == ["numbers.npy"]
+    (tmp_path / "phase" / "files" / "numbers.npy").write_bytes(b"124")
+    with pytest.raises(SegueError, match=r"copy of .*/phase/files: numbers\.npy: expected sha256 .*: the file was changed"):
+        source.save(tmp_path / "copy")
 
 
 def test_a_worker_waits_for_nobody_to_listen() -> None:
-    board, heard = ReportQueue(), []
+    board, heard = ReportQueue(), list[Any]()
     for call in range(MOST_WAITING + 5):
-        board.put("als", call / 2000, {"loss": float("nan")})
+        board.put(("als", call / 2000, {"loss": float("nan")}))
     heard += board.take()
     assert [heard[0][1], heard[-1][1], len(heard)] == [5 / 2000, (MOST_WAITING + 4) / 2000, MOST_WAITING]
     assert board.take() == []
@@ -297,7 +346,9 @@ def test_too_many_calls_under_way_are_lost(monkeypatch: pytest.MonkeyPatch) -> N
     def refuse(*_: object) -> None:
         raise PendingCallsLimitExceeded("full")
 
-    RemoteReport(SimpleNamespace(put=SimpleNamespace(remote=refuse)))("als", 1.0, {})
+    report = RemoteReport(SimpleNamespace(put=SimpleNamespace(remote=refuse)))
+    report("als", 1.0, {})
+    report.say("a line")
 
 
 @pytest.mark.parametrize(

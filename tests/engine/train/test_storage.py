@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 from pyarrow import fs
 
 from engine.train.launch import train
-from engine.train.storage import COMPLETE, Local, Remote, Storage, storage_at, without_secrets
+from engine.train.storage import COMPLETE, DamagedError, Local, Remote, Storage, is_whole, storage_at, without_secrets
 from features.domain import SegueError
+from features.sealed import SEAL
 from stages.retrieve.als.model import AlsRecipe
+from tests.damage import DAMAGES, swapped
 from tests.engine.training import CONFIG, Heard, make_dataset
 
 NAME = "0123456789abcdef"
@@ -145,6 +147,59 @@ def test_removed_is_gone(storage: Storage, tmp_path: Path, scratch: Path) -> Non
     assert list(scratch.iterdir()) == []
 
 
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+@pytest.mark.parametrize("file", ["rows", "said.json", SEAL])
+def test_what_was_damaged_is_said_and_gone(
+    storage: Storage, place: Path | str, tmp_path: Path, damage: Callable[[Path, Random], None], file: str
+) -> None:
+    fill(storage)
+    (found,) = (tmp_path / "place").rglob(file)
+    damage(found, Random(0))
+    reader, said = storage_at(place, NAME), list[str]()
+    with pytest.raises(DamagedError, match=rf"masked 1/als: .*{'' if file == SEAL else file}: expected .*, found"):
+        reader.path("masked 1/als")
+    assert not is_whole(reader, "masked 1/als", said.append)
+    assert len(said) == 1
+    assert "\n" not in said[0]
+    assert not storage_at(place, NAME).has("masked 1/als")
+    fill(reader, "again")
+    assert is_whole(reader, "masked 1/als", said.append)
+    assert rows(reader) == "again"
+    reader.close()
+
+
+def test_a_folder_in_anothers_place_is_none(storage: Storage, place: Path | str, tmp_path: Path) -> None:
+    """Whole as it is."""
+    for name in ("masked 1/als", "final/als"):
+        fill(storage, name, name)
+    root = tmp_path / "place" / NAME
+    swapped(root / "masked 1" / "als", root / "final" / "als")
+    reader = storage_at(place, NAME)
+    with pytest.raises(DamagedError, match=r"expected the list of .*/masked 1/als, found that of '.*/final/als'"):
+        reader.path("masked 1/als")
+    reader.close()
+
+
+@pytest.mark.parametrize("name", ["../x", "final/../../x", "/tmp/x", "final//x", ""])
+def test_a_name_that_leads_out_is_refused(storage: Storage, name: str) -> None:
+    with pytest.raises(SegueError, match="expected a name inside the storage, found"), storage.keep(name):
+        raise AssertionError(name)
+    with pytest.raises((SegueError, FileNotFoundError), match=r"expected a name inside the storage|expected the finished"):
+        storage.path(name)
+
+
+def test_only_what_was_finished_is_work(storage: Storage, place: Path | str, tmp_path: Path) -> None:
+    assert not storage.holds_work()
+    (tmp_path / "place" / NAME / "ray").mkdir()
+    (tmp_path / "place" / NAME / "ray" / "state.json").write_text("{}")
+    assert not storage.holds_work()
+    fill(storage)
+    assert storage.holds_work()
+    with storage_at(place, OTHER).locked():
+        pass
+    assert not storage.others()
+
+
 def test_only_other_trainings_are_others(storage: Storage, place: Path | str, tmp_path: Path) -> None:
     other = storage_at(place, OTHER)
     with other.locked():
@@ -199,14 +254,15 @@ class TestRemote:
         with pytest.raises(FileNotFoundError, match="expected the finished masked 1/als, found none"):
             remote.path("masked 1/als")
         fill(remote, "again")
-        assert len(files_in(tmp_path)) == 4
+        assert len(files_in(tmp_path)) == 5
 
-    def test_a_file_cut_short_is_told_of(self, remote: Remote, tmp_path: Path, scratch: Path) -> None:
+    @pytest.mark.parametrize("said", ["", "{", "[]", "{}", '{"version": 5}', '{"version": "../../x"}', '{"version": "' + "0" * 32 + '"}'])
+    def test_a_marker_that_names_nothing_is_told_of(self, remote: Remote, tmp_path: Path, scratch: Path, said: str) -> None:
         fill(remote)
         remote.close()
-        marker = json.loads((tmp_path / "place" / NAME / "masked 1" / "als" / COMPLETE).read_text())
-        (tmp_path / "place" / NAME / "masked 1" / "als" / marker["version"] / "files" / "rows").write_text("row")
-        with pytest.raises(OSError, match=r"expected files of the sizes .*'files/rows': 4.*found .*'files/rows': 3"):
+        (tmp_path / "place" / NAME / "masked 1" / "als" / COMPLETE).write_text(said)
+        assert remote.has("masked 1/als")
+        with pytest.raises(DamagedError, match=r"masked 1/als.*: expected the (name of the newest files|list of the files), found"):
             remote.path("masked 1/als")
         assert [*scratch.rglob("rows")] == []
 

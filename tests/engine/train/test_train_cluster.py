@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
+from random import Random
 from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any
@@ -21,10 +22,11 @@ import yaml
 from benchmarks.processes import descendants, running
 from engine.artifact import Manifest
 from engine.config import SourcesConfig
-from engine.model import load_model
-from engine.train.launch import train
+from engine.model import KnownPlaylists, load_model
+from engine.train.launch import STORAGE, train
 from features.domain import Queries, SegueError
 from stages.retrieve.als.model import AlsRecipe
+from tests.damage import with_a_bit_flipped
 from tests.engine.training import CONFIG, DIVERGED, DIVERGES, Heard, make_dataset, ranker_text
 
 pytestmark = pytest.mark.cluster
@@ -175,6 +177,28 @@ def test_a_worker_killed_in_a_sweep_costs_no_finished_sweep_and_no_loss(ray_clus
     [again] = [share for before, share in pairwise(heard.shares["als"]) if share <= before] or [1.0]
     assert again > heard.shares["als"][heard.at - 1] - 2 / 300
     assert heard.done["als"]["loss"] == pytest.approx(undisturbed.done["als"]["loss"], rel=1e-5)
+
+
+def test_phases_that_were_damaged_are_computed_again_and_said(
+    by_one: Trained, ray_cluster: ModuleType, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that the starting process reads, and one that the worker alone does."""
+    out, said = tmp_path / "artifact", list[str]()
+    with monkeypatch.context() as patch:
+        patch.setattr(KnownPlaylists, "save", breaks)
+        with pytest.raises(RuntimeError, match="power"):
+            train(dataset, out, CONFIG, workers=1, report=Heard(), threads=1)
+    (storage,) = (tmp_path / STORAGE).iterdir()
+    for phase in ("final/als", "masked 1/related"):
+        with_a_bit_flipped(max((storage / phase / "files").iterdir(), key=lambda file: file.stat().st_size), Random(0))
+    manifest = train(dataset, out, CONFIG, workers=1, report=Heard(), threads=1, say=said.append)
+    assert manifest.files == by_one[0].files
+    assert sorted(line.removeprefix(f"{storage}/").split(": ")[0] for line in said) == ["final/als", "masked 1/related"]
+    assert not storage.exists()
+
+
+def breaks(*_: object) -> None:
+    raise RuntimeError("the power is gone")
 
 
 def test_more_gpus_than_there_are_is_one_line(ray_cluster: ModuleType, dataset: Path, tmp_path: Path) -> None:

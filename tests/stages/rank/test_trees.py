@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import lightgbm
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.domain import Floats, SegueError
-from stages.rank.trees import BLOCK, WORD, Trees
+from stages.rank.trees import BLOCK, WORD, Trees, split_gains
 from tests.contracts import QUICK
 
 NAN, INF = float("nan"), float("inf")
@@ -104,22 +105,71 @@ def test_trees_of_another_kind_are_refused(made: Any, found: str) -> None:
         Trees.of(made().model_to_string())
 
 
+def resized(text: str) -> str:
+    """With the sizes of its trees as they are now, as LightGBM announces them."""
+    trees = text.partition("\nend of trees")[0].split("\nTree=")[1:]
+    sizes = " ".join(str(len(f"Tree={tree}\n")) for tree in trees)
+    return re.sub(r"^tree_sizes=.*$", f"tree_sizes={sizes}", text, count=1, flags=re.MULTILINE)
+
+
 @pytest.mark.parametrize(
-    ("old", "new"),
+    ("old", "new", "found"),
     [
-        ("tree_sizes=", "tree_sizes=1 "),
-        ("left_child=", "left_child=7 "),
-        ("\nright_child=", "\nright_child=99"),
-        ("\nsplit_feature=", "\nsplit_feature=9"),
-        ("\nsplit_feature=", "\nsplit_feature=1 "),
-        ("\nthreshold=", "\nthresholds="),
-        ("\nthreshold=", "\nthreshold=1 "),
-        ("\nleaf_value=", "\nleaf_value=1 "),
-        ("\nleaf_value=", "\nleaf_value=x "),
+        (r"^tree_sizes=", "tree_sizes=1 ", "trees of other sizes"),
+        (r"^left_child=", "left_child=7 ", "numbers of left_child"),
+        (r"^left_child=-?\d+ ", "left_child=0 ", "do not belong together"),
+        (r"^right_child=", "right_child=99", "a right_child that is not a whole number from"),
+        (r"^split_feature=", "split_feature=9", "a split_feature that is not a whole number from 0 to 3"),
+        (r"^split_feature=\d", "split_feature=0.5", "a split_feature that is not a whole number"),
+        (r"^split_feature=", "split_feature=1 ", "numbers of split_feature"),
+        (r"^threshold=", "thresholds=", "no threshold"),
+        (r"^threshold=", "threshold=1 ", "numbers of threshold"),
+        (r"^threshold=\S+", "threshold=nan", "a threshold that is not from -inf to inf"),
+        (r"^leaf_value=", "leaf_value=1 ", "numbers of leaf_value"),
+        (r"^leaf_value=", "leaf_value=x ", "could not convert"),
+        (r"^leaf_value=\S+", "leaf_value=nan", "a leaf_value that is not from"),
+        (r"^leaf_value=\S+", "leaf_value=inf", "a leaf_value that is not from"),
+        (r"^leaf_value=\S+", "leaf_value=1e300", "a leaf_value that is not from"),
+        (r"^decision_type=\d+", "decision_type=1", "a split by categories"),
+        (r"^decision_type=\d+", "decision_type=12", "a decision_type that is not a whole number from 0 to 10"),
+        (r"^num_leaves=\d+", "num_leaves=0", "a num_leaves that is not a whole number from 1"),
+        (r"^num_leaves=\d+", "num_leaves=1025", "a num_leaves that is not a whole number from 1 to 1024"),
+        (r"^internal_count=\S+", "internal_count=", "numbers of internal_count"),
+        (r"^feature_infos=\S+ ", "feature_infos=", "3 descriptions"),
+        (r"^max_feature_idx=3", "max_feature_idx=2147483647", "a last one of 2147483647"),
     ],
 )
-def test_a_damaged_text_is_refused(old: str, new: str) -> None:
+def test_a_damaged_text_is_refused(old: str, new: str, found: str) -> None:
     text = booster(table(0, 300)).model_to_string()
-    assert old in text
-    with pytest.raises(ValueError, match=r"\w"):
-        Trees.of(text.replace(old, new, 1))
+    changed = re.sub(old, new, text, count=1, flags=re.MULTILINE)
+    assert changed != text
+    with pytest.raises(ValueError, match=found):
+        Trees.of(changed if old == "^tree_sizes=" else resized(changed))
+
+
+def test_a_text_without_a_tree_is_refused() -> None:
+    text = booster(table(0, 300)).model_to_string()
+    none = text[: text.index("\nTree=")] + text[text.index("\nend of trees") :]
+    with pytest.raises(ValueError, match="0 trees"):
+        Trees.of(resized(none))
+
+
+def test_a_chain_of_splits_is_refused_soon() -> None:
+    """100,000 splits, each on the left of the one before."""
+    count = 100_000
+    fields = {
+        "num_leaves": count + 1, "num_cat": 0, "split_feature": "0 " * count, "split_gain": "1 " * count, "threshold": "1 " * count,
+        "decision_type": "2 " * count, "left_child": f"{' '.join(map(str, range(1, count)))} -1",
+        "right_child": " ".join(map(str, range(-2, -count - 2, -1))), "leaf_value": "1 " * (count + 1), "leaf_count": "1 " * (count + 1),
+        "internal_value": "1 " * count, "internal_count": "1 " * count,
+    }  # fmt: skip
+    tree = "\n".join(f"{name}={value}" for name, value in fields.items())
+    head = "tree\nmax_feature_idx=0\nfeature_names=a\nfeature_infos=none\ntree_sizes=\n"
+    with pytest.raises(ValueError, match="num_leaves that is not a whole number from 1 to 1024"):
+        Trees.of(resized(f"{head}\nTree=0\n{tree}\n\n\nend of trees\n"))
+
+
+def test_gains_are_those_that_lightgbm_counts() -> None:
+    model = booster(table(0, 300))
+    text = model.model_to_string()
+    np.testing.assert_array_equal(split_gains(text), lightgbm.Booster(model_str=text).feature_importance("gain"))

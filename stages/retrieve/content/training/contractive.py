@@ -1,4 +1,4 @@
-"""A contractive autoencoder over content: tracks that differ by noise alone stay together.
+"""A contractive autoencoder over content: small changes of the features barely change the embedding.
 
 Input: the content matrix, each column scaled to 0...1. Output: a vector for every track, its hidden units. Hidden layers of ReLU,
 sigmoid output, loss = mean squared error + weight x |Jacobian of the hidden units|^2 (Rifai, Vincent, Muller, Glorot and Bengio,

@@ -1,4 +1,4 @@
-"""Cosine over the content matrix itself: only scales are learned, so it costs next to nothing.
+"""Cosine over the content matrix itself: only scales are learned, so training is cheap.
 
 Input: the content matrix and its columns' names. Output: a vector for every track. Each group of columns (artist, genre, audio, …)
 is scaled to its weight, so that fifty genre columns weigh no more than one popularity. The artist's columns are whitened before,

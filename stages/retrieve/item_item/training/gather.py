@@ -1,4 +1,4 @@
-"""From the weights that each worker computed to one trained source.
+"""Gathers the item-item weights of all workers into one trained source.
 
 Input: this worker's entries. Output: the whole matrix, the same on every worker. Knows no model.
 """

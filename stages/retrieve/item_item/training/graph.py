@@ -1,7 +1,7 @@
-"""Item-item filtering by a graph: which tracks share playlists with a track, normalised by how common both are.
+"""Item-item filtering by a graph: tracks that share playlists, normalised by the popularity of both.
 
-Input: who holds what. Output: for every track its nearest others in the bipartite graph of playlists and tracks. The weight of j
-for the seed i is that of two steps through the graph,
+Input: playlist-track interactions. Output: for every track its nearest neighbours in the bipartite graph of
+playlists and tracks. The weight of j for the seed i is that of two steps through the graph,
 
     s_ij = sum over the playlists u that hold both of  n_u^-p  x  n_i^-a  x  n_j^-b
 

@@ -1,6 +1,6 @@
-"""SLIM, a sparse linear model of tracks on tracks: how much each seed says of a track, given what its other neighbours say.
+"""SLIM, a sparse linear item-item model: each track is regressed on its nearest neighbours.
 
-Input: who holds what. Output: for every track the weights of its neighbours. For each track j the weights w of its nearest
+Input: playlist-track interactions. Output: for every track the weights of its neighbours. For each track j the weights w of its nearest
 tracks S, by cosine of their playlist sets, are those of a ridge regression,
 
     (G_SS + ridge I + shrinkage diag(G_SS)) w = G_Sj,      G = X'X: in how many playlists two tracks are together

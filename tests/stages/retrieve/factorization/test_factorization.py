@@ -203,7 +203,7 @@ def test_a_playlist_of_one_track_teaches_too() -> None:
 def test_a_background_of_foreign_tracks_is_refused(tmp_path: Path) -> None:
     fitted(TestFactorization.recipe).save(tmp_path)
     save_array(tmp_path / "background_tracks.npy", np.full(board().num_tracks, board().num_tracks, np.int32))
-    with pytest.raises(SegueError, match=rf"expected tracks from 0 to {board().num_tracks - 1}, found {board().num_tracks}"):
+    with pytest.raises(SegueError, match=rf"expected numbers from 0 to {board().num_tracks - 1}, found {board().num_tracks} at place 0"):
         TestFactorization.recipe.open(tmp_path, board().num_tracks)
 
 

@@ -78,7 +78,7 @@ def test_a_file_of_another_number_of_vectors_is_refused(tmp_path: Path) -> None:
     contract.built(contract.vectors(50)).save(tmp_path)
     contract.built(contract.vectors(40)).save(tmp_path / "other")
     (tmp_path / "other" / FILE).replace(tmp_path / FILE)
-    with pytest.raises(SegueError, match=r"index\.ann: expected 50 vectors, found 40"):
+    with pytest.raises(SegueError, match=r"index\.ann: expected a root of 50 vectors at node \d+, found one that begins with 40"):
         contract.recipe.open(tmp_path, contract.vectors(50))
 
 
