@@ -245,7 +245,7 @@ def serve(
     """Serve recommendations over HTTP with Ray Serve until interrupted."""
     from engine.serve.service import serve_forever
 
-    serve_forever(artifact, topology.value, port, replicas, typer.echo)
+    raise typer.Exit(serve_forever(artifact, topology.value, port, replicas, typer.echo))
 
 
 @app.command(epilog="Example: segue deploy newer-artifact")

@@ -7,6 +7,8 @@ Prometheus with application, deployment and replica as labels; and lines of JSON
 from __future__ import annotations
 
 import logging
+import threading
+import time
 
 from ray.serve.metrics import Counter, Gauge, Histogram
 
@@ -15,6 +17,7 @@ from engine.serve.middleware import ACCESS_LOG
 STAGE_BUCKETS_S = [0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0]
 REQUEST_BUCKETS_S = [0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0]
 BATCH_BUCKETS = [1.0, 2, 4, 8, 16, 32, 64, 128, 256]
+FLUSH_EVERY_S = 1.0
 CANDIDATE_BUCKETS = [50.0, 100, 200, 300, 400, 500, 750, 1_000, 2_000, 4_000, 8_000]
 
 
@@ -60,3 +63,12 @@ def log_to_serve_files() -> None:
     segue.handlers, segue.propagate = serve.handlers, False
     segue.setLevel(logging.INFO)
     logging.getLogger(ACCESS_LOG).setLevel(logging.INFO)
+    threading.Thread(target=_flush, args=(segue,), name="log-flush", daemon=True).start()
+
+
+def _flush(logger: logging.Logger) -> None:
+    """Serve holds back a thousand lines; so a replica that is killed loses those of its last second alone."""
+    while True:
+        time.sleep(FLUSH_EVERY_S)
+        for handler in logger.handlers:
+            handler.flush()

@@ -10,7 +10,7 @@ import asyncio
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,10 +20,13 @@ from engine.local_ray import LOOPBACK
 from engine.serve import cluster
 from engine.serve.api_keys import keys_from_environment
 from engine.serve.app import ServeArgs, Topology, build_app
+from engine.serve.ending import Ending
+from engine.serve.family import Family, reaped
 from engine.serve.placement import RELEASE
 from engine.serve.ports import require_free
 from engine.serve.protocols import last_line
 from engine.serve.rollout import ModelChange
+from engine.serve.watchdog import PROXY, Watchdog, asks
 from features.domain import SegueError
 
 if TYPE_CHECKING:
@@ -37,32 +40,34 @@ def _say_nothing(line: str) -> None:
     pass
 
 
-def serve_forever(artifact: Path, topology: Topology, port: int, replicas: int | None = None, say: Callable[[str], None] = print) -> None:
-    """Serves until SIGINT or SIGTERM, and then stops what it started."""
-    stop = threading.Event()
-    with (
-        _signals_set(stop),
-        running_service(artifact, topology, port, say=say, replicas=replicas) as url,
-        _signals_set(stop),  # again, since Ray has installed a SIGTERM handler that aborts
-    ):
+def serve_forever(artifact: Path, topology: Topology, port: int, replicas: int | None = None, say: Callable[[str], None] = print) -> int:
+    """Serves until SIGINT or SIGTERM, and then stops what it started, within END_S; the exit code.
+
+    0 after a signal; 1 where the service is dead and a supervisor should start it anew.
+    """
+    ending = Ending(say)
+    with reaped(), ending.signals(), running_service(artifact, topology, port, say=say, replicas=replicas) as url:
         say(f"Serving {artifact} ({topology}) on {url}, documented at {url}/docs. Try:")
         say(f'  curl -s {url}/v1/recommend -H \'content-type: application/json\' -d \'{{"title": "road trip", "k": 5}}\'')
         for line in cluster.described():
             say(line)
         say(f"Replace the model with: RAY_ADDRESS={cluster.ray_address()} segue deploy ARTIFACT")
-        stop.wait()
+        family = Family(os.getpid())
+        watchdog = Watchdog(family, asks(f"{url}/healthz"), ending.give_up, say)
+        threading.Thread(target=watchdog.run, name="watchdog", daemon=True).start()
+        ending.wait()
+        watchdog.stop()
         say("Stopping")
+        _close_the_door(family)
+    return 0
 
 
-@contextmanager
-def _signals_set(stop: threading.Event) -> Iterator[None]:
-    """SIGINT and SIGTERM set `stop` within the block."""
-    earlier = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in earlier.items():
-            signal.signal(number, handler)
+def _close_the_door(family: Family) -> None:
+    """HAProxy takes no further connection and ends the ones it has after their request: none finds a service half gone."""
+    for process in family.look():
+        if process.name == PROXY:
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGUSR1)
 
 
 @contextmanager
