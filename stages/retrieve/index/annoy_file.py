@@ -66,7 +66,7 @@ class _File:
             self._require_all(children | ~splits, start, "children before it")
             listed = np.arange(self.room) < np.where(items | splits, 0, below)[:, None]
             known = (block[:, 1:] >= 0) & (block[:, 1:] < self.num_items)
-            self._require_all((known | ~listed).all(axis=1), start, f"items below {self.num_items:,}")
+            self._require_all(np.all(known | ~listed, axis=1), start, f"items below {self.num_items:,}")
 
     def require_trees(self) -> None:
         """No node but an item is met twice on the ways down from the roots, and no way is too long."""

@@ -25,7 +25,7 @@ def test_without_a_name_it_says_what_there_is(segue: Segue, arguments: tuple[str
 def test_an_unknown_name_is_one_line(segue: Segue) -> None:
     code, _, err = segue("bench", "nonsense")
     assert (code, err.count("\n")) == (2, 1)
-    assert "expected one of contractive, genre," in err
+    assert "expected one of contractive, faults, genre," in err
     assert "found nonsense" in err
 
 
