@@ -7,6 +7,7 @@ interface; or the outcome of the change of models. Independent of training.
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
