@@ -245,7 +245,7 @@ def serve(
     """Serve recommendations over HTTP with Ray Serve until interrupted."""
     from engine.serve.service import serve_forever
 
-    raise typer.Exit(serve_forever(artifact, topology.value, port, replicas, typer.echo))
+    raise typer.Exit(serve_forever(artifact, topology.value, port, replicas, lambda line: typer.echo(plain(line))))
 
 
 @app.command(epilog="Example: segue deploy newer-artifact")
@@ -256,8 +256,10 @@ def deploy(
 
     The service is that of the Ray cluster at RAY_ADDRESS, else of this machine. A model that cannot be served is refused.
     """
+    from engine.artifact import open_artifact
     from engine.serve.service import deploy as change_model
 
+    typer.echo(plain(f"Deploying {open_artifact(artifact, verify='size').manifest.identity()}"))
     change = change_model(artifact)
     typer.echo(
         f"model {change.version} is served" + (f", no longer {change.previous}" if change.previous != change.version else " already")

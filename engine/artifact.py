@@ -87,6 +87,15 @@ class Manifest(Description):
     libraries: dict[str, str]
     files: dict[str, FileEntry]
 
+    def identity(self) -> str:
+        """Whose model it is, in one line: version, date, commit, and how good it was on the training's own masked playlists."""
+        check = self.metrics.get("check")
+        figures = check.get("ranker") if isinstance(check, dict) else None
+        ndcg = figures.get("ndcg@500") if isinstance(figures, dict) else None
+        measured = f"nDCG@500 {ndcg:.4f} on {self.metrics.get('queries')} masked playlists" if isinstance(ndcg, float) else "not measured"
+        made = f"made {self.created:%Y-%m-%d %H:%M} at commit {self.git_commit[:12]}"
+        return f"model {self.version}, {made}, {len(self.sources)} retrievers, {self.num_tracks:,} tracks, {measured}"
+
 
 @dataclass(frozen=True)
 class Artifact:

@@ -48,7 +48,8 @@ def serve_forever(artifact: Path, topology: Topology, port: int, replicas: int |
     """
     ending = Ending(say)
     with reaped(), ending.signals(), running_service(artifact, topology, port, say=say, replicas=replicas) as url:
-        say(f"Serving {artifact} ({topology}) on {url}, documented at {url}/docs. Try:")
+        say(f"Serving {artifact} ({topology}) on {url}, documented at {url}/docs")
+        say(f"It is {open_artifact(artifact, verify='size').manifest.identity()}. Try:")
         say(f'  curl -s {url}/v1/recommend -H \'content-type: application/json\' -d \'{{"title": "road trip", "k": 5}}\'')
         for line in cluster.described():
             say(line)

@@ -64,6 +64,23 @@ def refused(path: Path, message: str | None = None, **how: Any) -> str:
     return str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("metrics", "measured"),
+    [
+        ({"check": {"ranker": {"ndcg@500": 0.31432}}, "queries": 281}, "nDCG@500 0.3143 on 281 masked playlists"),
+        ({}, "not measured"),
+        ({"check": "good"}, "not measured"),
+        ({"check": {"ranker": {"ndcg@500": "best"}}}, "not measured"),
+    ],
+)
+def test_it_says_whose_model_it_is(tmp_path: Path, metrics: dict[str, object], measured: str) -> None:
+    manifest = open_artifact(write(tmp_path / "model", metrics=metrics)).manifest
+    said = manifest.identity()
+    assert said.startswith(f"model {manifest.version}, made {manifest.created:%Y-%m-%d}")
+    assert said.endswith(f"1 retrievers, 12 tracks, {measured}")
+    assert manifest.git_commit[:12] in said
+
+
 def attempt(call: Callable[[], T]) -> T | SegueError:
     """What the call answers, or our own error; any other error is a crash."""
     try:
