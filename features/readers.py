@@ -1,14 +1,16 @@
 """Files people have -> tables: Million Playlist Dataset slices, tables of who holds what, tables of tracks.
 
 Input: an MPD zip (read in place), a folder of slices, one slice as `.json` or `.json.gz`, a challenge file (a slice
-without `info`), or a parquet or CSV table. Output: `Slice`s of whole playlists, one at a time, so that a source is never
-in memory as a whole (a CSV, or a table whose playlists do not stand together, is: nothing else keeps its order).
+without `info`), or a parquet or text table, whose columns are found in any case and read as `features.columns` says.
+Output: `Slice`s of whole playlists, one at a time, so that a source is never in memory as a whole (a text table, or one
+whose playlists do not stand together, is: nothing else keeps its order).
 A bad file is one SegueError that names the file, what was expected and what was found.
 Knows no track_index and nothing of other sources: repeats and ids are as the file has them.
 """
 
 from __future__ import annotations
 
+import difflib
 import gzip
 import json
 import re
@@ -23,6 +25,8 @@ from typing import TypeVar
 import numpy as np
 import polars as pl
 
+from features.columns import FIRST_OF_LIST, INSTANT, PLACE, PLAY_COUNT, SCALE, TEXT, YEAR, Misfit, Reading, read, without_blanks
+from features.delimited import header_of, is_delimited, line_of, read_text
 from features.domain import SegueError
 from features.schema import (
     ALBUM,
@@ -63,17 +67,45 @@ SLICE_ENTRIES: Mapping[str, pl.DataType] = {
 }
 
 _ROWS_AT_ONCE = 1_000_000
+_SECONDS = "duration_sec"
+_RELEASED = "release_date"
+_LIST_TITLE = "playlist_name"
 _NAMES = {
     TITLE: (TITLE, "track_name", "name"),
     ARTIST: (ARTIST, "artist_name", "artists", "artist_id"),
     ALBUM: (ALBUM, "album_name", "album_id"),
     DURATION: (DURATION,),
-    "duration_sec": ("duration_sec",),
+    _SECONDS: (_SECONDS,),
 }
 _ID = {TRACK_ID: (TRACK_ID, TRACK_URI)}
-_HELD = {PLAYLIST_ID: (PLAYLIST_ID,), **_ID, POSITION: (POSITION,), PLAYS: (PLAYS,), TIMESTAMP: (TIMESTAMP,), **_NAMES}
+_HELD = {
+    PLAYLIST_ID: (PLAYLIST_ID,),
+    **_ID,
+    POSITION: (POSITION, "pos"),
+    PLAYS: (PLAYS,),
+    TIMESTAMP: (TIMESTAMP,),
+    **_NAMES,
+    _LIST_TITLE: (_LIST_TITLE, "playlist_title"),
+    FOLLOWERS: (FOLLOWERS,),
+}
 _SCALES = (*NUMERIC_FEATURES, *CATEGORICAL_FEATURES)
-_TRACK = {**_ID, **_NAMES, "genre": ("genre", "track_genre"), **{name: (name,) for name in _SCALES}}
+_TRACK = {
+    **_ID,
+    **_NAMES,
+    "genre": ("genre", "track_genre"),
+    **{name: (name,) for name in _SCALES},
+    _RELEASED: (_RELEASED, "album_release_date"),
+}
+_READINGS: Mapping[str, Reading] = {
+    **dict.fromkeys((PLAYLIST_ID, TRACK_ID, TITLE, ALBUM, "genre", _LIST_TITLE), TEXT),
+    ARTIST: FIRST_OF_LIST,
+    **dict.fromkeys((*_SCALES, _SECONDS, FOLLOWERS), SCALE),
+    POSITION: PLACE,
+    PLAYS: PLAY_COUNT,
+    TIMESTAMP: INSTANT,
+    _RELEASED: YEAR,
+}
+_MOST_FOLLOWERS = 2**31 - 1
 
 _ENTRY_NAMES = {"pos": POSITION, TRACK_URI: TRACK_ID, "track_name": TITLE, "artist_name": ARTIST, "album_name": ALBUM, DURATION: DURATION}
 _ENTRY = pl.Struct({theirs: {POSITION: pl.Int64, DURATION: pl.Float64}.get(ours, pl.String) for theirs, ours in _ENTRY_NAMES.items()})
@@ -100,6 +132,8 @@ class Piece:
     """The file inside a zip."""
     rows: tuple[int, int] | None = None
     """First row and number of rows, inside a parquet table."""
+    title_of_playlists: bool | None = None
+    """Whether a parquet table's `title` is the playlists' title; None where that is still to be found out."""
 
     @property
     def name(self) -> str:
@@ -108,7 +142,7 @@ class Piece:
     def read(self) -> Slice:
         """SegueError when the file is not what it should be."""
         if _is_table(self.path):
-            return _slice_of_table(_read_table(self.path, _HELD, (PLAYLIST_ID, TRACK_ID), self.rows), self.name)
+            return _slice_of_table(_read_table(self.path, _HELD, (PLAYLIST_ID, TRACK_ID), self.rows), self)
         return _slice_of_json(_bytes(self), self.name)
 
 
@@ -118,29 +152,34 @@ def pieces(source: Path) -> list[Piece]:
         raise SegueError(f"{source}: expected a file or folder, found nothing of that name")
     if source.is_dir():
         return [Piece(path) for path in _slices(source, {str(path): path for path in source.rglob("*") if path.is_file()})]
-    if source.suffix == ".zip":
+    if source.suffix.lower() == ".zip":
         with _reading(str(source), "a zip archive"), zipfile.ZipFile(source) as archive:
             return [Piece(source, member) for member in _slices(source, {name: name for name in archive.namelist()})]
-    if source.suffix == ".parquet":
-        return [Piece(source, rows=rows) for rows in _runs_of_playlists(source)]
+    if _is_parquet(source):
+        runs = _runs_of_playlists(source)
+        said = _names_playlists(_read_table(source, _HELD, (PLAYLIST_ID, TRACK_ID), runs[0])) if len(runs) > 1 else None
+        return [Piece(source, rows=rows, title_of_playlists=said) for rows in runs]
     if _is_table(source) or _is_slice(source.name):
         return [Piece(source)]
-    raise SegueError(f"{source}: expected a folder, .zip, .json, .json.gz, .parquet or .csv, found the ending {source.suffix!r}")
+    raise SegueError(f"{source}: expected a folder, .zip, .json, .json.gz, .parquet, .csv or .tsv, found the ending {source.suffix!r}")
 
 
 def read_tracks(path: Path) -> pl.DataFrame:
     """TRACK_ID and the columns of schema.CATALOG, one row per track (the first one of a repeated id).
 
-    Null where the file says nothing or says something that is no finite number; SegueError for text in a number's place.
+    Null where the file says nothing or says something that is no finite number; SegueError for text in a number's place, and for
+    a file with columns beside the id of which none is known.
     """
     if not path.exists():
         raise SegueError(f"{path}: expected a parquet or CSV table of tracks, found nothing of that name")
     if not _is_table(path):
         raise SegueError(f"{path}: expected a .parquet or .csv table of tracks, found the ending {path.suffix!r}")
-    table = _with_milliseconds(_read_table(path, _TRACK, (TRACK_ID,)))
-    with _reading(str(path), "numbers in the audio features and text in the names"):
-        known = table.with_columns(_number(column, table[column].dtype) for column in _SCALES if column in table.columns)
-        return _completed(known, {TRACK_ID: pl.String(), **CATALOG}, str(path)).unique(TRACK_ID, keep="first", maintain_order=True)
+    table = _with_year(_with_milliseconds(_read_table(path, _TRACK, (TRACK_ID,))))
+    if table.columns == [TRACK_ID] and len(found := _header(path)) > 1:
+        raise SegueError(f"{path}: expected any of the columns {', '.join(CATALOG)} beside the id, found {', '.join(found)}")
+    finite = [pl.col(column).cast(pl.Float32) for column in _SCALES if column in table.columns]
+    known = table.with_columns(pl.when(number.is_finite()).then(number) for number in finite)
+    return _completed(known, {TRACK_ID: pl.String(), **CATALOG}, str(path)).unique(TRACK_ID, keep="first", maintain_order=True)
 
 
 # --- slices ---------------------------------------------------------------------------------------------------------
@@ -152,7 +191,8 @@ def _slice_of_json(raw: bytes, name: str) -> Slice:
     _require(playlists, "tracks", "playlist", name)
     entries = playlists.select(PLAYLIST_INDEX, "tracks").explode("tracks", keep_nulls=False).unnest("tracks")
     _require(entries, TRACK_URI, "track", name)
-    said = conform(playlists.rename({"pid": PLAYLIST_ID, "name": TITLE}), SLICE_PLAYLISTS, name)
+    clipped = playlists.with_columns(pl.col(FOLLOWERS).clip(-_MOST_FOLLOWERS, _MOST_FOLLOWERS))
+    said = conform(clipped.rename({"pid": PLAYLIST_ID, "name": TITLE}), SLICE_PLAYLISTS, name)
     known = said.with_columns(pl.col(TITLE).fill_null(""), pl.col(FOLLOWERS).fill_null(0))
     return Slice(known, _in_order(entries.rename(_ENTRY_NAMES), (POSITION,), name))
 
@@ -189,7 +229,7 @@ def _bytes(piece: Piece) -> bytes:
         if piece.member:
             with zipfile.ZipFile(piece.path) as archive:
                 return archive.read(piece.member)
-        return gzip.decompress(piece.path.read_bytes()) if piece.path.suffix == ".gz" else piece.path.read_bytes()
+        return gzip.decompress(piece.path.read_bytes()) if piece.path.suffix.lower() == ".gz" else piece.path.read_bytes()
 
 
 def _slices(source: Path, files: Mapping[str, T]) -> list[T]:
@@ -201,7 +241,7 @@ def _slices(source: Path, files: Mapping[str, T]) -> list[T]:
 
 
 def _is_slice(name: str) -> bool:
-    return name.endswith((".json", ".json.gz")) and not re.search(r"(^|/)(\.|__MACOSX/)", name)
+    return name.lower().endswith((".json", ".json.gz")) and not re.search(r"(^|/)(\.|__MACOSX/)", name)
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
@@ -211,52 +251,94 @@ def _natural(name: str) -> list[tuple[int, str]]:
 # --- tables ---------------------------------------------------------------------------------------------------------
 
 
-def _slice_of_table(table: pl.DataFrame, name: str) -> Slice:
-    playlists = table.select(pl.col(PLAYLIST_ID).unique(maintain_order=True)).with_row_index(PLAYLIST_INDEX)
-    entries = _with_milliseconds(table).join(playlists, on=PLAYLIST_ID, how="left", maintain_order="left")
+def _slice_of_table(table: pl.DataFrame, piece: Piece) -> Slice:
+    if _LIST_TITLE not in table.columns and (_names_playlists(table) if piece.title_of_playlists is None else piece.title_of_playlists):
+        table = table.rename({TITLE: _LIST_TITLE})
+    titled = pl.col(_LIST_TITLE).first(ignore_nulls=True).fill_null("") if _LIST_TITLE in table.columns else pl.lit("")
+    followed = pl.col(FOLLOWERS).fill_nan(None).max().clip(0, _MOST_FOLLOWERS).fill_null(0) if FOLLOWERS in table.columns else pl.lit(0)
+    said = table.group_by(PLAYLIST_ID, maintain_order=True).agg(titled.alias(TITLE), followed.cast(pl.Int32).alias(FOLLOWERS))
+    playlists = said.with_row_index(PLAYLIST_INDEX)
+    entries = _with_milliseconds(table).join(
+        playlists.select(PLAYLIST_INDEX, PLAYLIST_ID), on=PLAYLIST_ID, how="left", maintain_order="left"
+    )
     order = [column for column in (POSITION, TIMESTAMP) if column in table.columns][:1]
-    nameless = playlists.select(PLAYLIST_ID, pl.lit("").alias(TITLE), pl.lit(0, pl.Int32).alias(FOLLOWERS))
-    return Slice(nameless, _in_order(entries, order, name))
+    return Slice(said, _in_order(entries, order, piece.name))
+
+
+def _names_playlists(table: pl.DataFrame) -> bool:
+    """Whether the title is the playlists': it is one a playlist, although there are playlists of several tracks."""
+    if TITLE not in table.columns:
+        return False
+    said = table.group_by(PLAYLIST_ID).agg(pl.col(TITLE).n_unique().alias("titles"), pl.col(TRACK_ID).n_unique().alias("tracks"))
+    return table[TITLE].null_count() < table.height and bool((said["titles"] == 1).all() and (said["tracks"] > 1).any())
 
 
 def _read_table(path: Path, names: Names, required: Sequence[str], rows: tuple[int, int] | None = None) -> pl.DataFrame:
-    """The columns of `names` that the file has, under our names, ids as text."""
-    with _reading(str(path), "a parquet table" if path.suffix == ".parquet" else "a CSV table"):
-        found = list(pl.read_parquet_schema(path)) if path.suffix == ".parquet" else pl.read_csv(path, n_rows=0).columns
-        chosen = _chosen(found, names, required, path)
+    """The columns of `names` that the file has, under our names and each in its one reading; a cell of no reading is a SegueError."""
+    chosen = _chosen(_header(path), names, required, path)
+    with _reading(str(path), "a parquet table"):
         table = _columns(path, chosen, rows)
     if not table.height:
         raise SegueError(f"{path}: expected rows with {' and '.join(required)}, found none")
-    with _reading(str(path), "ids that are text or integers"):
-        table = table.with_columns(pl.col(column).cast(pl.String) for column in required)
+    table = pl.DataFrame([_read_column(path, table[theirs], ours, rows) for theirs, ours in chosen.items()])
     for column in required:
-        _require(table, column, "row", str(path))
+        if table[column].null_count():
+            where = _where(path, table[column].is_null().arg_max() or 0, rows)
+            raise SegueError(f"{path}: expected a {column} in every row, found {table[column].null_count()} without, the first in {where}")
     return table
 
 
+def _read_column(path: Path, column: pl.Series, ours: str, rows: tuple[int, int] | None) -> pl.Series:
+    try:
+        return read(column, _READINGS[ours]).alias(ours)
+    except Misfit as misfit:
+        where = _where(path, misfit.row, rows)
+        raise SegueError(f"{path}: expected {misfit.expected} in the column {column.name}, found {misfit.value} in {where}") from misfit
+
+
+def _where(path: Path, row: int, rows: tuple[int, int] | None) -> str:
+    return f"row {row + 1 + (rows[0] if rows else 0)}" if _is_parquet(path) else f"line {line_of(path, row)}"
+
+
+def _header(path: Path) -> list[str]:
+    if not _is_parquet(path):
+        return header_of(path)
+    with _reading(str(path), "a parquet table"):
+        return list(pl.read_parquet_schema(path))
+
+
 def _chosen(found: Sequence[str], names: Names, required: Sequence[str], path: Path) -> dict[str, str]:
-    """Per column of the file that is read, the name it gets."""
-    first = {ours: next((name for name in theirs if name in found), None) for ours, theirs in names.items()}
-    missing = [" or ".join(names[column]) for column in required if first[column] is None]
+    """Per column of the file that is read, the name it gets; case, spaces and plurals such as `Artist Name(s)` do not count."""
+    plain = {**{_plain(name): name for name in reversed(found)}, **{name: name for name in found}}
+    first = {ours: next((plain[name] for name in theirs if name in plain), None) for ours, theirs in names.items()}
+    missing = [column for column in required if first[column] is None]
     if missing:
-        raise SegueError(f"{path}: expected the columns {', '.join(required)}, found {', '.join(found)}: {', '.join(missing)} missing")
+        wanted = [name for column in missing for name in names[column]]
+        near = [plain[close] for name in wanted for close in difflib.get_close_matches(name, [*plain], 1, 0.75)]
+        meant = f". Is {near[0]} meant? Rename it" if near and near[0] not in first.values() else ""
+        lacking = ", ".join(" or ".join(names[column]) for column in missing)
+        raise SegueError(f"{path}: expected the columns {', '.join(required)}, found {', '.join(found)}: {lacking} missing{meant}")
     return {theirs: ours for ours, theirs in first.items() if theirs is not None}
 
 
+def _plain(name: str) -> str:
+    """`Track Name` -> `track_name`."""
+    return re.sub(r"\W+", "_", name.strip().casefold().replace("(s)", "")).strip("_")
+
+
 def _columns(path: Path, chosen: Mapping[str, str], rows: tuple[int, int] | None) -> pl.DataFrame:
-    if path.suffix == ".parquet":
-        scan = pl.scan_parquet(path).select(list(chosen))
-        return (scan.slice(*rows) if rows else scan).collect().rename(chosen)
-    ids = {theirs: pl.String for theirs, ours in chosen.items() if ours in (PLAYLIST_ID, TRACK_ID, TITLE, ARTIST, ALBUM)}
-    return pl.read_csv(path, columns=list(chosen), schema_overrides=ids, infer_schema_length=None).rename(chosen)
+    if not _is_parquet(path):
+        return read_text(path, list(chosen))
+    scan = pl.scan_parquet(path).select(list(chosen))
+    return (scan.slice(*rows) if rows else scan).collect()
 
 
 def _runs_of_playlists(path: Path) -> list[tuple[int, int]]:
     """(first row, number of rows) of parts of about _ROWS_AT_ONCE rows that cut no playlist in two."""
+    chosen = _chosen(_header(path), _HELD, (PLAYLIST_ID, TRACK_ID), path)
+    theirs = next(theirs for theirs, ours in chosen.items() if ours == PLAYLIST_ID)
     with _reading(str(path), "a parquet table"):
-        found = list(pl.read_parquet_schema(path))
-        _chosen(found, _HELD, (PLAYLIST_ID, TRACK_ID), path)
-        ids = pl.read_parquet(path, columns=[PLAYLIST_ID])[PLAYLIST_ID]
+        ids = without_blanks(pl.read_parquet(path, columns=[theirs])[theirs])
     starts = np.append(0, ids[1:].ne_missing(ids[:-1]).arg_true().to_numpy() + 1)
     if len(starts) != ids.n_unique():
         return [(0, len(ids))]
@@ -265,16 +347,15 @@ def _runs_of_playlists(path: Path) -> list[tuple[int, int]]:
 
 
 def _with_milliseconds(table: pl.DataFrame) -> pl.DataFrame:
-    if "duration_sec" not in table.columns or DURATION in table.columns:
+    if _SECONDS not in table.columns or DURATION in table.columns:
         return table
-    return table.with_columns((pl.col("duration_sec").cast(pl.Float64) * 1000).alias(DURATION))
+    return table.with_columns((pl.col(_SECONDS) * 1000).alias(DURATION))
 
 
-def _number(column: str, dtype: pl.DataType) -> pl.Expr:
-    """As float32, null where it is not finite; yes and no may be spelled."""
-    spelled = pl.col(column).str.to_lowercase().replace({"true": "1", "false": "0", "": None}) if dtype == pl.String else pl.col(column)
-    number = spelled.cast(pl.Float32)
-    return pl.when(number.is_finite()).then(number).alias(column)
+def _with_year(table: pl.DataFrame) -> pl.DataFrame:
+    if _RELEASED not in table.columns or "year" in table.columns:
+        return table
+    return table.rename({_RELEASED: "year"})
 
 
 # --- both -----------------------------------------------------------------------------------------------------------
@@ -306,7 +387,11 @@ def _require(table: pl.DataFrame, column: str, what: str, name: str) -> None:
 
 
 def _is_table(path: Path) -> bool:
-    return path.suffix in (".parquet", ".csv")
+    return _is_parquet(path) or is_delimited(path)
+
+
+def _is_parquet(path: Path) -> bool:
+    return path.suffix.lower() == ".parquet"
 
 
 def _first_line(error: Exception) -> str:
