@@ -112,7 +112,7 @@ def _opened(path: Path) -> io.TextIOWrapper:
     return io.TextIOWrapper(_raw(path), encoding=_encoding(path), newline="")
 
 
-def _raw(path: Path) -> io.BufferedIOBase:
+def _raw(path: Path) -> gzip.GzipFile | io.BufferedReader:
     return gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb")
 
 
