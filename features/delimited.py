@@ -41,6 +41,13 @@ def separator_of(path: Path) -> str:
     return max(_SEPARATORS, key=bare.count)
 
 
+def row_of(path: Path, row: int) -> list[str]:
+    """The cells of a row, counted from 0; none past the end."""
+    with _opened(path) as file:
+        rows = csv.reader(file, delimiter=separator_of(path))
+        return next(islice((cells for cells in rows if cells), row + 1, None), [])
+
+
 def read_text(path: Path, columns: Sequence[str]) -> pl.DataFrame:
     """The named columns, all text, in the file's order; an empty cell is null."""
     source = _bytes(path).decode("utf-16").encode() if _encoding(path) == "utf-16" else path

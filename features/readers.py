@@ -1,6 +1,6 @@
 """Files people have -> tables: Million Playlist Dataset slices, tables of who holds what, tables of tracks.
 
-Input: an MPD zip (read in place), a folder of slices, one slice as `.json` or `.json.gz`, a challenge file (a slice
+Input: an MPD zip (read in place), a folder of slices or of Exportify's CSVs, one slice as `.json` or `.json.gz`, a challenge file (a slice
 without `info`), or a parquet or text table, whose columns are found in any case and read as `features.columns` says.
 Output: `Slice`s of whole playlists, one at a time, so that a source is never in memory as a whole (a text table, or one
 whose playlists do not stand together, is: nothing else keeps its order).
@@ -28,6 +28,7 @@ import polars as pl
 from features.columns import FIRST_OF_LIST, INSTANT, PLACE, PLAY_COUNT, SCALE, TEXT, YEAR, Misfit, Reading, read, without_blanks
 from features.delimited import header_of, is_delimited, line_of, read_text
 from features.domain import SegueError
+from features.exportify import columns_of_export, name_of_export
 from features.schema import (
     ALBUM,
     ARTIST,
@@ -141,6 +142,8 @@ class Piece:
 
     def read(self) -> Slice:
         """SegueError when the file is not what it should be."""
+        if exported := _columns_of_export(self.path):
+            return _slice_of_table(_read_export(self.path, exported), self)
         if _is_table(self.path):
             return _slice_of_table(_read_table(self.path, _HELD, (PLAYLIST_ID, TRACK_ID), self.rows), self)
         return _slice_of_json(_bytes(self), self.name)
@@ -151,7 +154,12 @@ def pieces(source: Path) -> list[Piece]:
     if not source.exists():
         raise SegueError(f"{source}: expected a file or folder, found nothing of that name")
     if source.is_dir():
-        return [Piece(path) for path in _slices(source, {str(path): path for path in source.rglob("*") if path.is_file()})]
+        files = {str(path): path for path in source.rglob("*") if path.is_file()}
+        if not any(map(_is_slice, files)):
+            exports = [Piece(files[name]) for name in sorted(files, key=_natural) if _columns_of_export(files[name])]
+            if exports:
+                return exports
+        return [Piece(path) for path in _slices(source, files)]
     if source.suffix.lower() == ".zip":
         with _reading(str(source), "a zip archive"), zipfile.ZipFile(source) as archive:
             return [Piece(source, member) for member in _slices(source, {name: name for name in archive.namelist()})]
@@ -286,6 +294,20 @@ def _read_table(path: Path, names: Names, required: Sequence[str], rows: tuple[i
             where = _where(path, table[column].is_null().arg_max() or 0, rows)
             raise SegueError(f"{path}: expected a {column} in every row, found {table[column].null_count()} without, the first in {where}")
     return table
+
+
+def _columns_of_export(path: Path) -> dict[str, str]:
+    """What `features.exportify` makes of a text table that names no playlists; empty for other files."""
+    if not is_delimited(path) or not path.is_file() or PLAYLIST_ID in map(_plain, header_of(path)):
+        return {}
+    return columns_of_export(path)
+
+
+def _read_export(path: Path, exported: Mapping[str, str]) -> pl.DataFrame:
+    cells = read_text(path, list(exported))
+    name = pl.Series([name_of_export(path)]).new_from_index(0, cells.height)
+    known = [_read_column(path, cells[theirs], ours, None) for theirs, ours in exported.items()]
+    return pl.DataFrame([name.alias(PLAYLIST_ID), name.alias(_LIST_TITLE), *known]).drop_nulls(TRACK_ID)
 
 
 def _read_column(path: Path, column: pl.Series, ours: str, rows: tuple[int, int] | None) -> pl.Series:

@@ -297,6 +297,38 @@ def test_a_slices_followers_are_clipped(tmp_path: Path) -> None:
     assert read(as_json(tmp_path / "s", slice_text(playlist(1, "a", num_followers=5_000_000_000)))).playlists.row(0)[2] == 2**31 - 1
 
 
+WATSONBOX = "{}\n{},Song,spotify:artist:a,Anna,spotify:album:b,Disc,spotify:artist:a,Anna,2020-01-02\n"
+EXPORTS = {
+    "english": "Track URI,Track Name,Artist URI(s),Artist Name(s),Album URI,Album Name,Album Artist URI(s),Album Artist Name(s),Date",
+    "german": "Titel-URI,Titel,Künstler-URI(s),Künstler,Album-URI,Album,Album-Künstler-URI(s),Album-Künstler,Erschienen",
+}
+
+
+@pytest.mark.parametrize("language", EXPORTS)
+def test_exportify_is_recognised_in_any_language(tmp_path: Path, language: str) -> None:
+    (tmp_path / "Road Trip.csv").write_text(WATSONBOX.format(EXPORTS[language], "spotify:track:x"), encoding="utf-8")
+    slice_ = read(tmp_path / "Road Trip.csv")
+    assert slice_.playlists.rows() == [("Road Trip", "Road Trip", 0)]
+    assert slice_.entries.select(TRACK_ID, TITLE, "artist", "album").rows() == [("spotify:track:x", "Song", "Anna", "Disc")]
+
+
+def test_other_tracks_without_playlists_are_no_export(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("track_uri,playlist,name\nspotify:track:x,1,Song\n")
+    with pytest.raises(SegueError, match="playlist_id missing"):
+        read(tmp_path / "t.csv")
+
+
+def test_a_folder_of_exports_is_a_playlist_a_file(tmp_path: Path) -> None:
+    for name in ("gym", "calm"):
+        (tmp_path / f"{name}.CSV").write_text("Track URI,Track Name,Album Name,Artist Name(s)\nspotify:track:x,Song,Disc,Anna;Bob\n")
+    (tmp_path / "notes.txt").write_text("x")
+    read_ = [piece.read() for piece in pieces(tmp_path)]
+    assert [slice_.playlists[TITLE].to_list() for slice_ in read_] == [["calm"], ["gym"]]
+    assert read_[0].entries["artist"].to_list() == ["Anna"]
+    as_json(tmp_path / "mpd.slice.0-0", slice_text(playlist(1, "a")))
+    assert read(tmp_path).playlists[TITLE].to_list() == ["list 1"]
+
+
 # --- tables of tracks
 
 
