@@ -16,6 +16,7 @@ from tests.side_by_side import run_side_by_side
 from tests.stages import worker
 
 WORKERS = 2
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -33,14 +34,12 @@ def alone() -> dict[str, np.ndarray]:
     return worker.results()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", worker.RECIPES)
 def test_two_processes_reach_the_loss_of_one(together: list[dict[str, np.ndarray]], alone: dict[str, np.ndarray], name: str) -> None:
     for found in together:
         np.testing.assert_allclose(found[f"{name} losses"], alone[f"{name} losses"], rtol=1e-3)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", worker.RECIPES)
 def test_two_processes_find_the_vectors_of_one(together: list[dict[str, np.ndarray]], alone: dict[str, np.ndarray], name: str) -> None:
     expected = alone[f"{name} vectors"]
