@@ -1,8 +1,8 @@
-"""What one client can cost all others: an ordinary client beside each of the dearest valid requests, and too many clients at once.
+"""What one client can cost all others: an ordinary client beside each of the most expensive valid requests, and too many clients at once.
 
 Input: an artifact, whose own playlists and tracks are asked with. Output: tables, and one JSON with every figure. An ordinary
 client asks for 10 tracks after 10 seeds, again and again: first alone, then beside another client that does the same with one of
-the dearest requests the service takes. Then more and more ordinary clients come at once, and four times as many requests a second
+the most expensive requests the service takes. Then more and more ordinary clients come at once, and four times the requests a second
 as can be answered: how many are answered then, beside the most that ever were.
 
     segue bench cost ARTIFACT --out cost.json
@@ -57,7 +57,7 @@ def ordinary(names: Names) -> list[bytes]:
     return [json.dumps({"tracks": ids, "k": ORDINARY_K}).encode() for ids in seeds]
 
 
-def dearest(names: Names) -> dict[str, tuple[str, str, dict[str, Any] | None]]:
+def most_expensive(names: Names) -> dict[str, tuple[str, str, dict[str, Any] | None]]:
     """(method, path, body) of valid requests, each with something at its largest; the last has everything."""
     popular = names.vocabulary.ids(range(min(len(names.vocabulary), MAX_TRACKS + MAX_EXCLUDED + MAX_CANDIDATES)))
     seeds, rest = popular[:MAX_TRACKS], popular[MAX_TRACKS:]
@@ -124,17 +124,17 @@ class Bench:
         self._chosen, self._report, where = chosen, report, urlsplit(url)
         self._host, self._port = str(where.hostname), int(where.port or 80)
         names = open_names(open_artifact(chosen.artifact, verify="size"))
-        self._ordinary, self._dearest = ordinary(names), dearest(names)
+        self._ordinary, self._most_expensive = ordinary(names), most_expensive(names)
 
     def beside_each(self) -> Result:
-        """The ordinary client's latency alone, and beside each of the dearest requests."""
+        """The ordinary client's latency alone, and beside each of the most expensive requests."""
         alone = self._asked("alone", clients=1)
         found: dict[str, Result] = {}
-        for name, request in self._dearest.items():
+        for name, request in self._most_expensive.items():
             with Loop(self._host, self._port, *request).running() as loop:
                 figures = self._asked(f"beside {name}", clients=1)
             found[name] = {**figures, "p99_times": round(figures["milliseconds"]["p99"] / alone["milliseconds"]["p99"], 2)}
-            found[name]["dear"] = loop.figures()
+            found[name]["expensive"] = loop.figures()
         return {"alone": alone, "beside": found}
 
     def overloaded(self) -> Result:
@@ -173,7 +173,7 @@ def _started(chosen: argparse.Namespace) -> AbstractContextManager[str]:
 
 def show(result: Result) -> None:
     columns = ["an ordinary client", "p50 ms", "p99 ms", "times p99 alone", "the other: mean ms", "answers"]
-    show_rows("beside the dearest valid requests", columns, [_row("alone", result["alone"]), *_beside(result["beside"])])
+    show_rows("beside the most expensive valid requests", columns, [_row("alone", result["alone"]), *_beside(result["beside"])])
     columns = ["asked by", "answered/s", "of the best", "p50 ms", "longest ms", "answers"]
     show_rows("too many at once", columns, [_overload(name, one) for name, one in result["overload"].items()])
 
@@ -184,8 +184,8 @@ def _beside(found: Mapping[str, Result]) -> Iterator[list[str | float | None]]:
 
 
 def _row(name: str, one: Result) -> list[str | float | None]:
-    latency, dear = one["milliseconds"], one.get("dear", {})
-    return [name, latency["p50"], latency["p99"], one.get("p99_times"), dear.get("mean_ms"), _statuses(dear.get("answers", {}))]
+    latency, expensive = one["milliseconds"], one.get("expensive", {})
+    return [name, latency["p50"], latency["p99"], one.get("p99_times"), expensive.get("mean_ms"), _statuses(expensive.get("answers", {}))]
 
 
 def _overload(name: str, one: Result) -> list[str | float | None]:

@@ -1,4 +1,4 @@
-"""Do tracks with near vectors share a genre? The three content models on a table of tracks, and no playlist at all.
+"""Genre precision of the three content models: do nearest neighbours share a genre? Needs a table of tracks and no playlist.
 
 Input: a parquet or CSV table of tracks with audio features and a genre. Output: one JSON with precision@10, reciprocal rank
 and mean similarity of each model's answers to random tracks, the autoencoder's loss on tracks it saw and on tracks it did

@@ -1,4 +1,4 @@
-"""Asks over HTTP: so many clients without a pause, or so many requests a second; and says what came back.
+"""Load generator over HTTP: a fixed number of clients (closed loop) or of requests a second (open loop).
 
 Input, on stdin: a plan as one line of JSON, then the bodies to post, one a line. Output, on stdout: `start` when the warm-up
 is over, `end` when the last answer is in, then the figures as one line of JSON. Made to be a process of its own that takes

@@ -1,4 +1,4 @@
-"""What an afternoon builds instead: one web application that holds ALS, a ranker and everything else, in two workers.
+"""The baseline of the serving benchmark: one plain web application with ALS and a ranker, in two workers.
 
 Input: a dataset. Output: a folder with `implicit`'s ALS and a LightGBM ranker, both really trained; and a FastAPI application
 over them, which uvicorn runs. A request folds its tracks in, finds the exact best candidates, computes features of each and

@@ -1,4 +1,4 @@
-"""A Serve application of the composed shape in which nobody computes: what Ray and HTTP cost by themselves.
+"""A Serve application of the composed shape that computes nothing: the overhead of Ray and HTTP.
 
 Input: a request as the service takes it. Output: `k` places that stand for tracks. Three retrievers are asked at once and then
 a ranker, one call each for every request and nothing in batches. Knows no model.

@@ -1,4 +1,4 @@
-"""What an array from disk must be before anything reads by it: the one door for arrays.
+"""Specifications of arrays: the one check that every array read from disk passes.
 
 Input: an array, perhaps mapped into memory, and its specification: type, shape, range, order. Output: nothing, or one SegueError
 that names the place of the first number that does not fit. The compiled loops index by what they read and check nothing, so

@@ -1,10 +1,10 @@
-"""The dataset directory: how the tables are laid out on disk, how they are written whole and opened with suspicion.
+"""The dataset directory: its layout on disk, and how it is opened and validated.
 
     dataset.json                    format version, counts, the sources' names, size, rows and sha256 of every file
     vocabulary.parquet              row i is track_index i
     catalog.parquet                 row i describes track_index i
     playlists.parquet               row i is playlist_index i
-    interactions/part-00000.parquet who holds what; whole playlists in every part
+    interactions/part-00000.parquet playlist-track interactions; whole playlists in every part
 
 Input: such a directory. Output: a frozen Dataset, or one SegueError that says what does not fit: bytes that are not those that were
 written, and rows that `segue ingest` would not have written. `replaced_whole` is how a directory comes into being: under another

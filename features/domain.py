@@ -1,6 +1,6 @@
-"""The nouns everybody speaks: queries, what a retriever proposes, candidates, rankings, and what was right.
+"""Data types shared by every module: queries, retrieved tracks, candidates, rankings and relevance judgements (qrels).
 
-Every noun is a batch: ragged or padded numpy arrays over `q` queries, so that one call serves a whole
+Every type is a batch: ragged or padded numpy arrays over `q` queries, so that one call serves a whole
 micro-batch and the arrays travel between processes without objects. Ids are dense int32 track indices
 (`features.vocabulary` turns them into outside strings). Knows no file, no model and no index.
 """

@@ -1,7 +1,7 @@
 """A dataset in memory, from pairs of (playlist, track) in a table or a sparse matrix.
 
 Input: a polars, pandas or Arrow table with two columns, or a scipy matrix of playlists x tracks. Output: a Dataset that knows
-who holds what and nothing else of a track. Knows no file.
+the interactions and nothing else of a track. Knows no file.
 """
 
 from __future__ import annotations

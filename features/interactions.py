@@ -1,4 +1,4 @@
-"""Who holds what: for every playlist its tracks in order, and the sparse view of the same.
+"""Playlist-track interactions: for every playlist its tracks in order, and the same as a sparse matrix.
 
 Input: the interactions table, in parts. Output: ragged arrays over playlists, a scipy matrix of them. Knows no file and no model.
 """

@@ -1,4 +1,4 @@
-"""Loops over numbers, compiled to machine code the first time they are called, and kept on disk from then on.
+"""Just-in-time compilation (numba) of loops over arrays, cached on disk.
 
 Input: a function over numpy arrays and numbers. Output: the same function, some hundred times faster, which lets other
 threads run meanwhile. Kernels that call each other stand in one file: the copy on disk is renewed when that file changes,

@@ -1,4 +1,4 @@
-"""dataset.json, the manifest of a dataset: which files it has, what they are recognised by, and what is counted in them.
+"""dataset.json, the manifest of a dataset: its files with size, row count and sha256, and the counts of the dataset.
 
 Input: the folder of a dataset. Output: a DatasetManifest, or one SegueError that says what does not fit: names other than a dataset's
 own, a fingerprint that is not theirs, a file that is not as it was written. Knows no table.

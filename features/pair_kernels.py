@@ -1,4 +1,4 @@
-"""The loops behind the pair features: each fills its columns of every candidate, one query after the other.
+"""Compiled loops of the pair features: each fills its columns for every candidate, one query after the other.
 
 Input: plain arrays. `tracks[offsets[i]:offsets[i + 1]]` are the candidates of query `i`, `seeds[starts[i]:starts[i + 1]]`
 its seeds. Output: written into `block` (num_candidates, columns of the feature), NaN where nothing can be said. A row

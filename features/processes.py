@@ -1,4 +1,4 @@
-"""The same work for many items, done by other processes and answered in the items' order.
+"""A parallel map over processes that keeps the order of the items.
 
 Input: a function, its items, a number of processes. Output: the results. Items are dealt out in turn; a process that nobody takes
 results from stops when its pipe is full, so what is under way is bounded however many items there are.

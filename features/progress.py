@@ -1,4 +1,4 @@
-"""How long work says how far it is: one kind of function to call, and the one that shows nothing.
+"""Progress of long work: the type of the callback, and one that shows nothing.
 
 Whoever works (ingest, a fit, an evaluation) calls it; whoever started the work decides how it is shown. Knows no terminal.
 """

@@ -1,4 +1,4 @@
-"""Hide tracks: a playlist becomes a query and its qrels. The only door to held-out data.
+"""Train/test split: some tracks of a playlist are hidden, the others become a query. The only access to held-out data.
 
 Input: everybody's interactions. Output: what stays visible of them, the queries made from some playlists, and what was
 hidden from those. Whatever is trained to answer the queries may see `Split.visible` and nothing else.

@@ -1,4 +1,4 @@
-"""track_id <-> track_index: ids are strings outside, dense int32 indices inside, and this is the one door between.
+"""track_id <-> track_index: ids are strings outside and dense int32 indices inside; translated here and nowhere else.
 
 Input: the track ids in the order of their indices. Output: the translation both ways, and a hash by which an artifact
 recognises the data it was trained on. A Spotify track is the same track as `spotify:track:X` and as bare `X`.

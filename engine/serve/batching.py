@@ -2,7 +2,7 @@
 
 Input: items one at a time with what each costs, from many tasks of one event loop. Output: each item's own result. A lone item
 starts at once; under load batches grow without waiting, which is when they save work. What a batch and the queue may hold is
-bounded by cost, so that one dear item counts as the many cheap ones it keeps waiting. Independent of what an item is.
+bounded by cost, so that one expensive item counts as the many cheap ones it keeps waiting. Independent of what an item is.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ class Breaker:
 
     async def call(self, work: Callable[[], Awaitable[T]], *, counts: bool = True) -> T:
         """The result of `work`, or its error; StageDown at once while the breaker is open. `counts`: whether a failure says that
-        the stage may be down, which is not so of a call that is much dearer than others."""
+        the stage may be down, which is not so of a call that is much more expensive than others."""
         if self.open:
             self._last_asked = time.monotonic()
             self._ping_in_background()

@@ -22,7 +22,7 @@ class Terms:
     timeout: float
     """Seconds; afterwards nobody waits for the result, and work that is not done is not begun."""
     large: bool = False
-    """In the threads for dear requests, one batch at a time, which keep no ordinary one waiting."""
+    """In the threads for expensive requests, one batch at a time, which keep no ordinary one waiting."""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from tests.side_by_side import run_side_by_side
 from tests.stages import worker
 
 WORKERS = 2
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

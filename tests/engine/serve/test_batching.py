@@ -191,6 +191,7 @@ def test_an_ordinary_request_costs_about_one_and_whatever_makes_it_dearer_counts
     assert of() == pytest.approx(1, abs=0.3)
     assert of() < of(explain=True) < cost.LARGE
     assert all(
-        dear > cost.LARGE for dear in (of(k=500, candidates=4_000), of(1_000, 500, 4_000), of(k=500, candidates=4_000, explain=True))
+        expensive > cost.LARGE
+        for expensive in (of(k=500, candidates=4_000), of(1_000, 500, 4_000), of(k=500, candidates=4_000, explain=True))
     )
     assert of(excluded=10_000) > of()

@@ -191,6 +191,7 @@ def test_without_a_gateway_or_an_application_it_is_503_and_when_to_come_back() -
                 assert int(answer.headers["retry-after"]) >= 1
 
 
+@pytest.mark.slow
 def test_who_asks_nothing_is_sent_away_and_disturbs_nobody(service: Edge) -> None:
     """Idle connections of this very address, half a head, and bodies that stop, small and large."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -271,12 +271,12 @@ def test_no_ordinary_query_waits_for_a_large_one(watched: World) -> None:
     )
 
     async def story() -> None:
-        dear = asyncio.create_task(watched.orchestrator.answer(large))
+        expensive = asyncio.create_task(watched.orchestrator.answer(large))
         await asyncio.sleep(0.05)
         assert len((await watched.orchestrator.answer(PendingQuery(QUERIES[0], options(10)))).ranked.tracks) == 10
-        assert not dear.done()
+        assert not expensive.done()
         slow.set()
-        assert len((await dear).ranked.tracks) > 100
+        assert len((await expensive).ranked.tracks) > 100
 
     asyncio.run(story())
 

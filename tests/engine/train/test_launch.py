@@ -122,6 +122,7 @@ assert not [name for name in sys.modules if name.split(".")[0] == "ray"]
 """
 
 
+@pytest.mark.slow
 def test_no_workers_is_no_ray(dataset: Path, out: Path) -> None:
     """Neither started nor imported, which alone takes seconds."""
     ended = subprocess.run(
