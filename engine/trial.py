@@ -25,6 +25,8 @@ SEEDS = 10
 """The first tracks of each."""
 TIMEOUT_S = 600.0
 """For the whole trial in a process of its own."""
+REFUSED = 2
+"""The exit code of a trial that said what is wrong with the model."""
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
 """The trial runs beside a service, which needs the cores."""
 
@@ -56,18 +58,22 @@ def tried_apart(artifact: Path, timeout_s: float = TIMEOUT_S) -> None:
         run = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace", timeout=timeout_s, check=False)
     except subprocess.TimeoutExpired as error:
         raise SegueError(f"{artifact}: expected answers within {timeout_s:g} s when it was tried, found none. Train again") from error
-    if run.returncode < 0:
-        raise SegueError(f"{artifact}: expected answers when it was tried, found {signal.Signals(-run.returncode).name}. Train again")
+    said = (run.stderr.strip().splitlines() or [f"exit code {run.returncode}"])[-1]
+    if run.returncode == REFUSED:
+        raise SegueError(said)
     if run.returncode:
-        raise SegueError((run.stderr.strip().splitlines() or [f"{artifact}: exit code {run.returncode} when it was tried"])[-1])
+        found = signal.Signals(-run.returncode).name if run.returncode < 0 else said
+        advice = "Look whether the machine has memory left" if run.returncode == -signal.SIGKILL else "Train again"
+        raise SegueError(f"{artifact}: expected answers when it was tried, found {found}. {advice}")
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Exits with 0, or with 1 after one line on stderr."""
+    """Exits with 0, or with REFUSED after one line on stderr."""
     try:
         try_out(Path(*arguments))
     except SegueError as error:
-        sys.exit(str(error))
+        print(error, file=sys.stderr)
+        sys.exit(REFUSED)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,15 @@ def test_a_model_that_never_answers_is_given_up(tmp_path: Path, monkeypatch: pyt
         os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
-def test_a_failure_without_a_word_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    program(tmp_path, monkeypatch, "exit 3")
-    with pytest.raises(SegueError, match="exit code 3 when it was tried"):
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("exit 3", r"model: expected answers when it was tried, found exit code 3\. Train again"),
+        ("echo 'Traceback'; echo 'KeyError: 7' >&2; exit 1", r"model: expected answers when it was tried, found KeyError: 7\."),
+        ("kill -KILL $$", r"found SIGKILL\. Look whether the machine has memory left"),
+    ],
+)
+def test_whatever_else_ends_it_names_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: str, message: str) -> None:
+    program(tmp_path, monkeypatch, lines)
+    with pytest.raises(SegueError, match=message):
         tried_apart(tmp_path / "model")

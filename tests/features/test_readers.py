@@ -149,6 +149,11 @@ no_slices: list[tuple[str, bytes, str]] = [
     ("t.csv", b"playlist_id,track_id,timestamp\na,x,999\na,y,unknown\n", "in the column timestamp, found 'unknown' in line 3"),
     ("t.csv", b"playlist_id,track_id\na,x\n\nb,  \n", "expected a playlist_id in every row, found 1 without, the first in line 3"),
     ("t.csv", b"playlist_id,track_id\na,\xe9\n", "found another encoding than UTF-8 or UTF-16"),
+    ("t.csv", "playlist_id,track_id\na,b\n".encode("utf-16")[:-1], "found another encoding than UTF-8 or UTF-16"),
+    ("t.csv.gz", gzip.compress(b"playlist_id,track_id\na,b\n")[:-12], "found something else or a part of it"),
+    ("t.csv.gz", gzip.compress(b"playlist_id,track_id\na,b\n")[:14] + b"\xff" * 30, "expected a CSV table, found"),
+    ("t.csv", b"playlist_id," + b"x" * 200_000 + b",track_id\na,b,c\n", "found something else or a part of it: field larger"),
+    ("t.csv", b'playlist_id,track_id\na,b\nc,"d\ne,f\n', r'found line 3 with a quote \("\)'),
     ("t.csv.gz", b"playlist_id", "found something else or a part of it"),
     ("t.csv", b"Playlist ID,trackid\na,x\n", "track_id or track_uri missing. Is trackid meant"),
 ]
