@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
-import sys
 import threading
 import time
 from collections import Counter
@@ -30,6 +29,7 @@ from benchmarks.measure import Asking, Result
 from benchmarks.systems import Given, started
 from engine.answer.api import MAX_CANDIDATES, MAX_EXCLUDED, MAX_TRACKS
 from engine.artifact import open_artifact
+from engine.cli.bench import one_line_of
 from engine.cli.console import show_rows, shown_progress
 from engine.model import Names, open_names
 from engine.provenance import provenance
@@ -212,12 +212,8 @@ def _arguments() -> argparse.ArgumentParser:
 
 def main() -> None:
     chosen = _arguments().parse_args()
-    try:
-        with shown_progress() as report:
-            result = run(chosen, report)
-    except SegueError as error:
-        print(f"segue bench cost: {error}", file=sys.stderr)
-        sys.exit(2)
+    with one_line_of("cost"), shown_progress() as report:
+        result = run(chosen, report)
     show(result)
 
 

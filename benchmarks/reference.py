@@ -25,6 +25,7 @@ import numpy as np
 from benchmarks import contractive, genre, published
 from benchmarks.published import Figures
 from benchmarks.retrieval import ResolvedQuery, with_nodes
+from engine.cli.bench import one_line_of
 from engine.cli.console import show_rows
 from engine.config import Config, read_config
 from engine.evaluate import metrics
@@ -208,12 +209,9 @@ def _verdict(turned: list[str] | None) -> str:
 
 def main() -> None:
     chosen = _arguments().parse_args()
-    try:
+    with one_line_of("reference"):
         for name in wanted(chosen):
             keep(chosen.out, name, measure(name, chosen))
-    except SegueError as error:
-        print(f"segue bench reference: {error}", file=sys.stderr)
-        sys.exit(2)
     show_rows("here (published)", ["system", "figure", "of each", "order repeats"], rows(kept(chosen.out)))
 
 

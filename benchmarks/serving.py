@@ -14,7 +14,6 @@ import argparse
 import json
 import math
 import random
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ from benchmarks.load import Plan
 from benchmarks.measure import Result, measured, soak
 from benchmarks.systems import SYSTEMS, Given, started
 from engine.artifact import open_artifact
+from engine.cli.bench import one_line_of
 from engine.cli.console import show_rows, shown_progress
 from engine.model import source_names
 from engine.provenance import provenance
@@ -218,12 +218,8 @@ def _arguments() -> argparse.ArgumentParser:
 
 def main() -> None:
     chosen = _arguments().parse_args()
-    try:
-        with shown_progress() as report:
-            result = run(chosen, report)
-    except SegueError as error:
-        print(f"segue bench serving: {error}", file=sys.stderr)
-        sys.exit(2)
+    with one_line_of("serving"), shown_progress() as report:
+        result = run(chosen, report)
     show(result)
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 import polars as pl
 
 from features.domain import SegueError
+from features.reading import first_line
 
 ENDINGS = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 _SEPARATORS = ",;\t"
@@ -41,7 +42,7 @@ def _readable(path: Path) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         with _readable(path):
-            found = _fault(path) or str(error).splitlines()[0]
+            found = _fault(path) or first_line(error)
     else:
         return
     raise SegueError(f"{path}: expected a CSV table, found {found}")

@@ -29,6 +29,7 @@ from features.columns import FIRST_OF_LIST, INSTANT, PLACE, PLAY_COUNT, SCALE, T
 from features.delimited import header_of, is_delimited, line_of, read_text
 from features.domain import SegueError
 from features.exportify import columns_of_export, name_of_export
+from features.reading import first_line
 from features.schema import (
     ALBUM,
     ARTIST,
@@ -224,12 +225,12 @@ def _described(raw: bytes, refused: Exception | None) -> str:
     try:
         document = json.loads(raw)
     except (ValueError, RecursionError) as error:
-        return f"text that is no JSON or breaks off ({_first_line(error)})"
+        return f"text that is no JSON or breaks off ({first_line(error)})"
     if isinstance(document, dict) and "playlists" not in document:
         return f"an object with the keys {', '.join(document) or 'none'}"
     if not isinstance(document, dict):
         return f"a JSON {type(document).__name__}"
-    return f"playlists of another shape ({_first_line(refused) if refused else 'null'})"
+    return f"playlists of another shape ({first_line(refused) if refused else 'null'})"
 
 
 def _bytes(piece: Piece) -> bytes:
@@ -416,16 +417,12 @@ def _is_parquet(path: Path) -> bool:
     return path.suffix.lower() == ".parquet"
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
 @contextmanager
 def _reading(name: str, expected: str) -> Iterator[None]:
     """What a library says of a bad file becomes our one line; a file that may not be read stays an OSError."""
     try:
         yield
     except (zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise SegueError(f"{name}: expected {expected}, found something else or a part of it: {_first_line(error)}") from error
+        raise SegueError(f"{name}: expected {expected}, found something else or a part of it: {first_line(error)}") from error
     except pl.exceptions.PolarsError as error:
-        raise SegueError(f"{name}: expected {expected}, found {_first_line(error)}") from error
+        raise SegueError(f"{name}: expected {expected}, found {first_line(error)}") from error

@@ -11,7 +11,8 @@ import ast
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from features.domain import SegueError
@@ -47,3 +48,13 @@ def run(name: str, arguments: Sequence[str]) -> int:
     command = [sys.executable, "-P", "-m", f"{FOLDER}.{name}", *arguments]
     code = subprocess.run(command, env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)}, check=False).returncode
     return code if code >= 0 else 128 - code
+
+
+@contextmanager
+def one_line_of(name: str) -> Iterator[None]:
+    """In a benchmark of that name: a SegueError of the block is one line on stderr, and the exit code 2."""
+    try:
+        yield
+    except SegueError as error:
+        print(f"segue bench {name}: {error}", file=sys.stderr)
+        sys.exit(2)
